@@ -1,0 +1,44 @@
+# make test          ruff, mypy, and pytest on both builds
+# make bench         side by side with asyncio and uvloop
+# make instructions  instructions an operation, counted by valgrind
+# make compat        other people's test suites and servers on this loop
+# make clean
+#
+# PYTHON=python3.13 chooses the interpreter, VENV=folder where its environment is made, ARGS=… is handed on.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The pure build has its own run of the tests, and would be a lie in a benchmark: a failed compile is an error here.
+export EPOLL_LOOP_REQUIRE_EXT ?= 1
+
+python := $(VENV)/bin/python
+sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.pxd epoll_loop/*/*.pyx)
+
+.PHONY: test bench instructions compat clean
+.DELETE_ON_ERROR:
+
+test: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	EPOLL_LOOP_PURE=1 $(python) -m pytest $(ARGS)
+	$(python) -m pytest $(ARGS)
+
+bench: $(VENV)/.bench
+	$(python) -m benchmarks $(ARGS)
+
+instructions: $(VENV)/.bench
+	$(python) -m benchmarks.instructions $(ARGS)
+
+compat: $(VENV)/.compat
+	$(python) -m compat $(ARGS)
+
+# One environment for all; a stamp for each extra says that it was installed after the last change of a source. The
+# install is editable: the extensions are built in place, under names that differ from one Python to the next.
+$(addprefix $(VENV)/.,test bench compat): $(VENV)/.%: $(sources)
+	$(PYTHON) -m venv $(VENV)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info benchmarks/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f epoll_loop/*/*.so

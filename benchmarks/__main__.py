@@ -1,0 +1,135 @@
+"""The loops side by side: ``python -m benchmarks``, or ``make bench``.
+
+A row's servers start once and stay up. Its rounds are interleaved (A B C D A B C D …), so that drift of the
+machine hits all alike; server and load generator have a core each. Every figure is the median over the
+rounds, with the least and the greatest below it; a ratio is taken within each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.figures import Round, Spread, figure
+from benchmarks.load import build
+from benchmarks.loops import LOOPS, version, why_not
+from benchmarks.processes import cores
+from benchmarks.rows import BARE_C, ROWS, Row
+from benchmarks.runner import run_row
+
+WIDTH = 120  # that the tables need; taken where the output is not a terminal
+
+
+def table(row: Row, rounds: Sequence[Round], loops: Sequence[str], narrow: bool) -> Table:
+    def text(spread: Spread | None, form: str) -> str:
+        """The median, and below it the least and the greatest."""
+        if spread is None:
+            return ""
+        middle, low, high = (format(value, form) for value in spread)
+        if low == high:
+            return middle
+        return f"{middle}\n[dim]{low}…" + "\n" * narrow + f"{high}[/]"
+
+    result = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    result.add_column("loop", no_wrap=True)
+    for column in row.columns:
+        heading = column.heading.format(unit=row.unit, one=row.unit.removesuffix("s"))
+        result.add_column(heading, justify="right", overflow="fold")
+    for loop in loops:
+        result.add_row(
+            loop, *(text(figure(rounds, loop, c.metric, c.relative_to), c.form) for c in row.columns)
+        )
+    return result
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = lambda text: text.split(",")  # noqa: E731
+    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
+    parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
+    parser.add_argument("--rounds", type=int, default=5, help="of every row (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="of a cell (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the rounds as measured")
+    arguments = parser.parse_args(argv)
+    for given, known in ((arguments.only, ROWS), (arguments.loops, LOOPS)):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"{', '.join(unknown)}: there is only {', '.join(known)}")
+    return arguments
+
+
+def prepare(console: Console) -> int | None:
+    """Builds the C programs, sets limits and cores, and says on what it runs; returns the servers' core."""
+    for name in ("load", "echo"):
+        build(name)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # servers inherit it
+    console.print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} CPUs")
+    console.print(f"HTTP load by {'wrk' if shutil.which('wrk') else 'benchmarks/load.c'}")
+    server_core, load_core = cores()
+    if load_core is None:
+        console.print("[yellow]one core only, shared by server and load: trust CPU time, not the rates[/]")
+    else:
+        os.sched_setaffinity(0, {load_core})  # for the load that it starts; a server is moved at its start
+        console.print(f"servers on core {server_core}, load on core {load_core}")
+    return server_core
+
+
+def available(names: Sequence[str], console: Console) -> list[str]:
+    result = []
+    for name in names:
+        if reason := why_not(name):
+            console.print(f"[yellow]{name} is left out: {reason}[/]")
+        else:
+            console.print(f"{name} {version(name)}")
+            result.append(name)
+    return result
+
+
+def main() -> None:
+    arguments = parse()
+    tty = sys.stdout.isatty()
+    console = Console(width=None if tty else WIDTH, highlight=False)
+    began = time.monotonic()
+    server_core = prepare(console)
+    loops = available(arguments.loops, console)
+
+    rows = {name: ROWS[name] for name in ROWS if name in arguments.only}
+    results: dict[str, list[Round]] = {}
+    columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, refresh_per_second=2, transient=True, disable=not tty
+    ) as progress:
+        task = progress.add_task("", total=len(rows) * arguments.rounds)
+        for name, row in rows.items():
+            subjects = [*loops, BARE_C] if row.limit else loops
+            rounds = results[name] = []
+            progress.update(task, description=name)
+            measured = run_row(row, subjects, arguments.rounds, arguments.seconds, server_core, console.print)
+            for one in measured:
+                rounds.append(one)
+                progress.advance(task)
+                if not tty:
+                    console.print(f"{name}, round {len(rounds)} of {arguments.rounds}")
+            console.print(
+                f"[bold]{row.title}[/]", table(row, rounds, subjects, console.width < WIDTH), sep="\n"
+            )
+    console.print(f"{time.monotonic() - began:.0f} s in all")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+/* Echo server on bare edge-triggered epoll(7): the limit that an event loop in Python is measured against.
+ * Listens on a free port of 127.0.0.1, prints it, and serves until a signal ends it. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BATCH = 512, BACKLOG = 4096 };
+static char buffer[1 << 16];
+
+static int check(int result, const char *call)
+{
+    if (result < 0) {
+        perror(call);
+        exit(1);
+    }
+    return result;
+}
+
+static void watch(int poller, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+    check(epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+static void accept_all(int poller, int listener)
+{
+    int fd;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* as asyncio does */
+        watch(poller, fd);
+    }
+    if (errno != EAGAIN)
+        check(-1, "accept4");
+}
+
+/* Returns 0 when the connection is gone. */
+static int send_all(int fd, size_t size)
+{
+    for (size_t sent = 0; sent < size;) {
+        ssize_t n = send(fd, buffer + sent, size - sent, MSG_NOSIGNAL);
+        if (n >= 0)
+            sent += n;
+        else if (errno == EAGAIN) /* stops everybody; with one request a connection it does not come to this */
+            poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+        else
+            return 0;
+    }
+    return 1;
+}
+
+static void echo(int fd, uint32_t events)
+{
+    for (;;) {
+        ssize_t n = recv(fd, buffer, sizeof buffer, 0);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0 || !send_all(fd, n)) {
+            close(fd);
+            return;
+        }
+        /* A short read has emptied the socket, unless the peer's FIN came in the same edge. */
+        if (n < (ssize_t)sizeof buffer && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+            return;
+    }
+}
+
+int main(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int poller = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    int listener = check(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+    check(bind(listener, (struct sockaddr *)&address, size), "bind");
+    check(listen(listener, BACKLOG), "listen");
+    check(getsockname(listener, (struct sockaddr *)&address, &size), "getsockname");
+    watch(poller, listener);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    for (;;) {
+        struct epoll_event events[BATCH];
+        int n = epoll_wait(poller, events, BATCH, -1);
+        if (n < 0 && errno != EINTR)
+            check(n, "epoll_wait");
+        for (int i = 0; i < n; i++)
+            if (events[i].data.fd == listener)
+                accept_all(poller, listener);
+            else
+                echo(events[i].data.fd, events[i].events);
+    }
+}

@@ -1,0 +1,272 @@
+"""User-space instructions an operation: ``python -m benchmarks.instructions``, or ``make instructions``.
+
+Every workload runs twice under ``valgrind --tool=callgrind``, with few operations and with many; the difference
+of the two counts, divided by the difference in operations, is the figure, so that start-up and shutdown drop out.
+It repeats to within a few per cent however busy the machine is. What the kernel does is not in it.
+
+``--profile ROW LOOP`` shows which functions the instructions of an operation are in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.load import build
+from benchmarks.loops import LOOPS, why_not
+from benchmarks.processes import MeasurementError
+
+HERE = Path(__file__).parent
+KEEP = HERE / ".build"  # where the files of --profile stay
+CONNECTIONS = 4
+ECHO = ("--echo", "1024")
+WIDTH = 120  # of the tables where the output is not a terminal
+# Two things that differ from run to run and are not a loop's doing: hashes of strings, and who writes the .pyc.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@dataclass(frozen=True)
+class Row:
+    title: str
+    workload: str
+    short: int  # operations
+    long: int
+    load: Sequence[str] = ()  # a row of servers.py: what load.c is told; else one of micro.py
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Instructions of the two runs."""
+
+    row: Row
+    short: int
+    long: int
+
+    @property
+    def each(self) -> float:
+        return (self.long - self.short) / (self.row.long - self.row.short)
+
+
+ROWS = {
+    "echo": Row("1 KiB echo, asyncio.Protocol, 4 connections", "protocol", 1_000, 11_000, ECHO),
+    "streams": Row("1 KiB echo, asyncio streams, 4 connections", "streams", 1_000, 6_000, ECHO),
+    "plain": Row("aiohttp plain text, 4 connections", "aiohttp", 400, 2_000, ("--http", "/plain")),
+    "chain": Row("call_soon chain", "chain", 2_000, 20_000),
+    "call_soon": Row("call_soon, 1,000 at a time", "call_soon", 2_000, 20_000),
+    "sleep": Row("asyncio.sleep(0)", "sleep", 2_000, 20_000),
+    "gather": Row("gather of 100 tasks, per task", "gather", 1_000, 6_000),
+    "cancel": Row("call_later + cancel", "cancel", 2_000, 20_000),
+    "timers": Row("100,000 timers firing, per timer", "timers", 1_000, 100_000),
+    "abort": Row("accept + abort, per connection", "abort", 500, 2_500, ("--connect-abort",)),
+}
+
+
+def count(row: Row, loop: str, operations: int, profile: Path) -> int:
+    """Instructions of one run, from the start of the interpreter to its end.
+
+    Raises MeasurementError, with what the run said, where it fails.
+    """
+    callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--separate-recs=1"]
+    python = [*callgrind, sys.executable, "-m"]
+    if row.load:
+        # A server ends by itself when the last connection is gone: no signal, so no instant left to chance.
+        connections = operations if "--connect-abort" in row.load else CONNECTIONS
+        command = [*python, "benchmarks.servers", row.workload, "--loop", loop]
+        command += ["--exit-after-connections", str(connections)]
+    else:
+        command = [*python, "benchmarks.micro", row.workload, str(operations), "--loop", loop]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}
+    ) as process:
+        try:
+            if row.load and process.stdout and (port := process.stdout.readline().strip()):
+                generate(port, operations, row.load)
+            report = process.communicate()[1]
+        except BaseException:
+            process.kill()
+            raise
+    collected = re.search(r"Collected : (\d+)", report)
+    if process.returncode or not collected:
+        said = report.strip()[-2000:]
+        raise MeasurementError(f"{' '.join(command[5:])} ends with status {process.returncode}: {said}")
+    return int(collected[1])
+
+
+def generate(port: str, requests: int, mode: Sequence[str]) -> None:
+    options = ["--port", port, "--connections", str(CONNECTIONS), "--requests", str(requests)]
+    done = subprocess.run([build("load"), *options, *mode], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasurementError(done.stderr.strip())
+
+
+def count_both(row: Row, loop: str, short: Path, long: Path) -> Counted:
+    return Counted(row, count(row, loop, row.short, short), count(row, loop, row.long, long))
+
+
+Results = dict[str, dict[str, Counted]]  # by row and loop
+
+
+def table(results: Results, loops: Sequence[str]) -> Table:
+    result = Table(title="User-space instructions an operation", title_justify="left", title_style="bold")
+    result.add_column("operation")
+    for loop in loops:
+        result.add_column(loop, justify="right")
+    ratios = [loop for loop in loops if loop.startswith("epoll_loop") and "uvloop" in loops]
+    for loop in ratios:
+        result.add_column(f"{loop}\n÷ uvloop", justify="right")
+    for name, counted in results.items():
+        figures = {loop: each.each for loop, each in counted.items()}
+        cells = [f"{figures[loop]:,.0f}" if loop in figures else "-" for loop in loops]
+        for loop in ratios:
+            both = loop in figures and "uvloop" in figures
+            cells.append(f"{figures[loop] / figures['uvloop']:.2f}" if both else "-")
+        result.add_row(ROWS[name].title, *cells)
+    return result
+
+
+def measure(names: Sequence[str], loops: Sequence[str], jobs: int, console: Console) -> Results:
+    """All of the rows with all of the loops, `jobs` runs at a time. A pair that fails is named and left out."""
+    results: Results = {name: {} for name in names}
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    tty = console.is_terminal
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(*columns, console=console, transient=True, disable=not tty) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        task = progress.add_task("counting", total=len(names) * len(loops))
+        futures = {}
+        for name in names:
+            for loop in loops:
+                paths = (Path(folder, f"{name}.{loop}.{run}") for run in ("short", "long"))
+                futures[pool.submit(count_both, ROWS[name], loop, *paths)] = name, loop
+        try:
+            for future in as_completed(futures):
+                name, loop = futures[future]
+                try:
+                    results[name][loop] = future.result()
+                except MeasurementError as error:
+                    console.print(f"{ROWS[name].title}: {loop} fails: {error}", style="red", markup=False)
+                else:
+                    if not tty:
+                        each = results[name][loop].each
+                        console.print(f"{ROWS[name].title}: {loop} {each:,.0f}", soft_wrap=True)
+                progress.advance(task)
+                progress.update(task, description=ROWS[name].title)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+def annotate(profile: Path, inclusive: bool) -> dict[str, int]:
+    """Instructions by function, with what it calls or without, as callgrind_annotate(1) tells them."""
+    command = ["callgrind_annotate", "--threshold=100", "--auto=no", "--show-percs=no"]
+    command += [f"--inclusive={'yes' if inclusive else 'no'}", str(profile)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    functions: dict[str, int] = {}
+    for line in lines:
+        if found := re.fullmatch(r"\s*([\d,]+)\s+(\S.*?):(\S.*?)(?: \[(.*)\])?", line):
+            number, _, function, shared = found.groups()
+            name = f"{function}  [{Path(shared).name}]" if shared else function
+            functions[name] = functions.get(name, 0) + int(number.replace(",", ""))
+    return functions
+
+
+def profile(name: str, loop: str, top: int, console: Console) -> None:
+    """Prints the functions that the instructions of one operation are in; start-up is taken off here as well."""
+    row = ROWS[name]
+    KEEP.mkdir(exist_ok=True)
+    short, long = (KEEP / f"callgrind.{name}.{loop}.{run}" for run in ("short", "long"))
+    with console.status(f"{row.title}, {loop}: two runs under callgrind"), ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(count, row, loop, *run) for run in ((row.short, short), (row.long, long))]
+        counted = Counted(row, *(run.result() for run in runs))
+    operations = row.long - row.short
+    own, within = (
+        {function: (number - before.get(function, 0)) / operations for function, number in after.items()}
+        for after, before in (
+            (annotate(long, inclusive), annotate(short, inclusive)) for inclusive in (False, True)
+        )
+    )
+    result = Table(
+        title=f"{row.title}, {loop}: {counted.each:,.0f} instructions an operation",
+        title_justify="left",
+        title_style="bold",
+    )
+    for heading in ("self", "%", "inclusive"):
+        result.add_column(heading, justify="right")
+    result.add_column("function", overflow="fold")
+    for function in sorted(own, key=own.__getitem__, reverse=True)[:top]:
+        share = f"{own[function] / counted.each:.1%}"
+        result.add_row(f"{own[function]:,.0f}", share, f"{within.get(function, 0):,.0f}", function)
+    console.print(result)
+    console.print(f"callgrind_annotate --auto=no {long}  # the whole of the longer run", soft_wrap=True)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
+    names = lambda text: text.split(",")  # noqa: E731
+    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
+    parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the counts of both runs")
+    parser.add_argument("--profile", nargs=2, metavar=("ROW", "LOOP"), help="of one row: which functions")
+    parser.add_argument("--top", type=int, default=40, help="how many functions (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    if arguments.profile:
+        arguments.only, arguments.loops = ([given] for given in arguments.profile)
+    for given, known in ((arguments.only, ROWS), (arguments.loops, LOOPS)):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"{', '.join(unknown)}: there is only {', '.join(known)}")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    if not shutil.which("valgrind"):
+        sys.exit(
+            "valgrind counts the instructions, and is not on PATH. It comes with the system, not with pip:"
+            " apt-get install valgrind, dnf install valgrind, pacman -S valgrind, apk add valgrind …"
+        )
+    build("load")
+    loops = []
+    for loop in arguments.loops:
+        if reason := why_not(loop):
+            console.print(f"[yellow]{loop} is left out: {reason}[/]")
+        else:
+            loops.append(loop)
+    if not loops:
+        sys.exit("no loop to count")
+    if arguments.profile:
+        profile(*arguments.profile, arguments.top, console)
+        return
+    results = measure([name for name in ROWS if name in arguments.only], loops, arguments.jobs, console)
+    console.print(table(results, loops))
+    if arguments.json:
+        figures = {
+            name: {
+                loop: {"instructions": each.each, "short": each.short, "long": each.long}
+                for loop, each in counted.items()
+            }
+            for name, counted in results.items()
+        }
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The load generators: wrk where it is on PATH and speaks the protocol, else load.c, built here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks.processes import MeasurementError
+
+HERE = Path(__file__).parent
+UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
+
+
+def build(name: str) -> Path:
+    """Compiles `name`.c into benchmarks/.build, unless that is newer; returns the program's path."""
+    source, program = HERE / f"{name}.c", HERE / ".build" / name
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(exist_ok=True)
+        subprocess.run(["cc", "-O2", "-Wall", "-o", program, source], check=True)
+    return program
+
+
+def run_load(port: int, connections: int, *options: object) -> dict[str, float]:
+    """One run of load.c, whose head tells the options: requests, seconds, p50_us, p99_us."""
+    command = [str(build("load")), *map(str, ("--port", port, "--connections", connections, *options))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasurementError(done.stderr.strip() or f"load ended with status {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def run_http(port: int, connections: int, seconds: float, path: str) -> dict[str, float]:
+    """Keep-alive GETs of `path`; returns the same as `run_load`."""
+    if not shutil.which("wrk"):
+        return run_load(port, connections, "--seconds", seconds, "--http", path)
+    url = f"http://127.0.0.1:{port}{path}"
+    command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--latency", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
+        time.sleep(seconds)
+        wrk.send_signal(signal.SIGINT)  # -d takes whole seconds only; this ends it with its usual report
+        output = wrk.communicate(timeout=10)[0]
+    return parse_wrk(output)
+
+
+def parse_wrk(output: str) -> dict[str, float]:
+    """wrk's ``--latency`` report: requests, seconds, p50_us, p99_us.
+
+    Raises MeasurementError if it tells of a request that went wrong, or of none.
+    """
+    for complaint in ("Non-2xx or 3xx responses", "Socket errors", "unable to connect"):
+        if complaint in output:
+            raise MeasurementError(next(line.strip() for line in output.splitlines() if complaint in line))
+    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", output)
+    latency = dict(re.findall(r"^\s*(\d+)%\s+([\d.]+(?:us|ms|s|m))$", output, re.MULTILINE))
+    if not total or not {"50", "99"} <= latency.keys() or not int(total[1]):
+        raise MeasurementError(f"wrk printed no result: {output.strip()!r}")
+    return {
+        "requests": int(total[1]),
+        "seconds": float(total[2]) * UNITS[total[3]] / 1e6,
+        "p50_us": microseconds(latency["50"]),
+        "p99_us": microseconds(latency["99"]),
+    }
+
+
+def microseconds(text: str) -> float:
+    """'1.23ms' → 1230.0"""
+    number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()  # type: ignore[union-attr]
+    return float(number) * UNITS[unit]

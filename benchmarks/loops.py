@@ -1,0 +1,57 @@
+"""The contestants, and how each of them makes a loop. Everything else treats all of them alike."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+LOOPS = ("asyncio", "uvloop", "epoll_loop-pure", "epoll_loop")
+
+
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """A new loop of the contestant `name`.
+
+    `epoll_loop` fixes its build when it is first imported, so a process has one of its two builds.
+    Raises ImportError where the contestant is not installed, or its build is not the one asked for.
+    """
+    if name == "asyncio":
+        return asyncio.new_event_loop()
+    if name == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    if name not in LOOPS:
+        raise ValueError(f"no such loop: {name!r}; there are {', '.join(LOOPS)}")
+    pure = name == "epoll_loop-pure"
+    os.environ.pop("EPOLL_LOOP_PURE", None)
+    if pure:
+        os.environ["EPOLL_LOOP_PURE"] = "1"
+    import epoll_loop
+
+    if epoll_loop.COMPILED is pure:
+        raise ImportError(f"epoll_loop is here in its {'compiled' if pure else 'pure'} build only")
+    return epoll_loop.new_event_loop()
+
+
+def version(name: str) -> str:
+    """The contestant's release, for the heading of a report."""
+    if name == "asyncio":
+        return sys.version.split()[0]
+    try:
+        return importlib.metadata.version(name.removesuffix("-pure"))
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def why_not(name: str) -> str:
+    """Why the contestant cannot run here, in one line; empty where it can."""
+    command = [sys.executable, "-m", "benchmarks.loops", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
+if __name__ == "__main__":
+    new_event_loop(sys.argv[1]).close()

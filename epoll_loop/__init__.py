@@ -1,0 +1,8 @@
+"""An asyncio event loop on edge-triggered epoll, faster than uvloop, in plain Python that also compiles."""
+
+from epoll_loop._build import COMPILED
+from epoll_loop.loop import Loop
+from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
+
+__all__ = ["COMPILED", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
+__version__ = "0.1.0"

@@ -1,0 +1,167 @@
+"""The epoll(7) back end. The contract is at the head of `poller.py`.
+
+What epoll does, and what follows:
+- It registers open file descriptions, under a number. Close the number while a dup or a forked child keeps the description,
+  and it goes on reporting under that number, and can not be removed by it any more. So a descriptor of ours is removed before it
+  is closed (I4). Where somebody else's was not, we notice (the kernel knows no registration for the number, or an event
+  comes for a number without a channel, I5) and `rebuild()`: a new set knows only descriptors that are open now.
+- ADD reports the present state once (I11), so nothing that came before the registration, or before a rebuild, is lost.
+- An edge-triggered eventfd gives an event for every write and never has to be read (I24).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+
+from epoll_loop.core.poller import Channel
+from epoll_loop.core.syscalls import EpollSet
+
+_IN = select.EPOLLIN
+_OUT = select.EPOLLOUT
+_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+# ERR and HUP set both bits, so that a system call reports what is wrong (I19).
+_READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
+_WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+_EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+
+class Epoll:
+    """An epoll set, the channels in it by number, and an eventfd(2) to interrupt its sleep."""
+
+    __slots__ = ("_channels", "_set", "_waker", "_waker_lock", "forked", "stale")
+
+    def __init__(self) -> None:
+        self._set = EpollSet()
+        self._channels: list[Channel | None] = []
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker_lock = threading.Lock()
+        self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
+        self.forked = False  # we are a forked child: the set is the parent's, leave it alone
+        self.stale = 0  # events that came for nobody
+
+    def add(self, channel: Channel, edge: bool) -> None:
+        fd = channel.fd
+        if fd >= len(self._channels):
+            self._channels.extend([None] * (fd + 1))
+        # The kernel has just given this number out again: whoever had it closed it behind our back (I1).
+        displaced = self._channels[fd]
+        channel.edge = edge
+        self._set.add(fd, _EDGE if edge else channel.interest)
+        channel.armed = True
+        self._channels[fd] = channel
+        if displaced is not None:
+            displaced.armed = False
+            self.rebuild()
+
+    def modify(self, channel: Channel) -> None:
+        try:
+            self._set.modify(channel.fd, channel.interest)
+        except FileNotFoundError:
+            # Closed and opened again behind our back: what the old description still reports is not for this channel.
+            self._set.add(channel.fd, channel.interest)
+            self.rebuild()
+
+    def remove(self, channel: Channel) -> None:
+        if not channel.armed:
+            return
+        channel.armed = False
+        self._channels[channel.fd] = None
+        if not self.forked:
+            self._unregister(channel.fd)
+
+    def adopt(self, new: Channel, old: Channel) -> None:
+        new.edge = old.edge
+        new.ended = old.ended
+        new.interest = old.interest
+        new.readable = old.readable
+        new.writable = old.writable
+        new.armed = True
+        old.armed = False
+        self._channels[new.fd] = new
+
+    def wait(self, timeout: float, active: list[Channel]) -> None:
+        count = self._set.wait(timeout)
+        events = self._set.events
+        channels = self._channels
+        stale = -1
+        for i in range(count):
+            fd = events[i][0]
+            mask = events[i][1]
+            channel = channels[fd] if fd < len(channels) else None
+            if channel is None:
+                if fd != self._waker:
+                    stale = fd
+                continue
+            # Each bit on its own, no elif: a data edge carries OUT as well (I15).
+            if mask & _READABLE:
+                channel.readable = True
+            if mask & _WRITABLE:
+                channel.writable = True
+            if mask & _ENDED:
+                channel.ended = True
+            if not channel.queued:
+                channel.queued = True
+                active.append(channel)
+        if stale >= 0:  # last, since it may replace the set whose events these are
+            self.stale += 1
+            self._unregister(stale)
+
+    def wake(self) -> None:
+        # The lock: close() must not give the number away between our looking at it and the kernel's.
+        with self._waker_lock:
+            if self._waker >= 0:
+                try:
+                    os.eventfd_write(self._waker, 1)
+                except BlockingIOError:
+                    pass  # the counter is full: the loop is awake already (I24)
+
+    def rebuild(self) -> None:
+        old = self._set
+        self._set = EpollSet()
+        self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
+        for channel in self._channels:
+            if channel is not None:
+                channel.queued = False  # it may be on a list that was lost; on two lists it is only looked at twice
+                try:
+                    self._set.add(channel.fd, _EDGE if channel.edge else channel.interest)
+                except OSError:
+                    channel.armed = False  # its descriptor is closed already
+                    self._channels[channel.fd] = None
+        old.close()
+
+    def close(self) -> None:
+        for channel in self._channels:
+            if channel is not None:
+                channel.armed = False
+        self._channels.clear()
+        self._set.close()
+        with self._waker_lock:
+            os.close(self._waker)
+            self._waker = -1
+
+    def channels(self) -> list[Channel]:
+        """Return the registered channels."""
+        return [channel for channel in self._channels if channel is not None]
+
+    def lookup(self, fd: int) -> Channel | None:
+        """Return the channel that is registered for a descriptor, or None."""
+        return self._channels[fd] if 0 <= fd < len(self._channels) else None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll set."""
+        return self._set.fileno()
+
+    def _unregister(self, fd: int) -> None:
+        try:
+            self._set.remove(fd)
+        except OSError as exc:
+            # Closed behind our back: if a dup keeps the description alive, only a new set is rid of it.
+            if exc.errno not in (errno.EBADF, errno.ENOENT):
+                raise
+            self.rebuild()

@@ -1,0 +1,16 @@
+cimport cython
+
+
+@cython.freelist(256)
+cdef class Handle:
+    cdef object __weakref__
+    cdef public object _args
+    cdef public object _callback
+    cdef public bint _cancelled
+    cdef public object _context
+    cdef public object _loop
+    cdef public object _source_traceback
+
+    cpdef _run(self)
+    cdef _failed(self, exc)
+    cpdef list _describe(self)

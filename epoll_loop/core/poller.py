@@ -1,0 +1,75 @@
+"""Channels, and what a back end promises them.
+
+A channel is one descriptor with the readiness that the kernel has reported for it. It is registered once and removed
+once (I1, I7); in between the poller is never told anything, and readiness is remembered here:
+
+    field      set by                        cleared by
+    readable   IN, RDHUP, ERR, HUP           EAGAIN; a short read of a stream whose end is not in sight (I14)
+    writable   OUT, ERR, HUP                 EAGAIN; a short write (I17)
+    ended      RDHUP, ERR, HUP               nothing: from then on reads go on until 0 or an error
+    queued     the poller or carry_over()    the reactor, just before on_ready()
+    armed      add()                         remove(); what still arrives for a channel without it is dropped (I3)
+
+Readiness is a hint, the system call is the truth: a bit too many costs one EAGAIN, a bit too few costs a hang.
+
+A back end (`epoll.py`) has these verbs:
+
+    add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
+                            for `channel.interest` alone. OSError (EPERM for a regular file) leaves nothing behind.
+    modify(channel)         tell the kernel a level-triggered channel's new interest.
+    remove(channel)         unregister, always before the descriptor is closed (I4). Never raises.
+    adopt(new, old)         hand a registration on to another channel; no system call.
+    wait(timeout, active)   sleep until something is ready, then mark the channels and append them to `active`; runs no
+                            callback (I2).
+    wake()                  make a wait() in another thread, or the next one, return. From any thread, any signal handler.
+    rebuild()               start again with a new set: for what can not be removed any more, and for lost edges.
+    close()                 forget all channels; closes none of their descriptors.
+"""
+
+from __future__ import annotations
+
+from epoll_loop.core.handles import Handle
+
+
+class Channel:
+    """A descriptor and its remembered readiness. The classes above say what is done with it."""
+
+    __slots__ = ("__weakref__", "armed", "edge", "ended", "fd", "interest", "queued", "readable", "writable")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.armed = False
+        self.edge = True
+        self.ended = False
+        self.interest = 0
+        self.queued = False
+        self.readable = False
+        self.writable = False
+
+    def on_ready(self) -> None:
+        """Use the readiness: called once an iteration while there is any, with bounded work (I16)."""
+
+    def flush(self) -> None:
+        """Send what was written in this iteration."""
+
+
+class Watch(Channel):
+    """A descriptor whose owner is told by handles: `add_reader()`, `add_writer()`, a connect in progress."""
+
+    __slots__ = ("reader", "writer")
+
+    def __init__(self, fd: int) -> None:
+        Channel.__init__(self, fd)
+        self.reader: Handle | None = None
+        self.writer: Handle | None = None
+
+    def on_ready(self) -> None:
+        readable = self.readable
+        writable = self.writable
+        if not self.edge:  # a level-triggered kernel tells again (I10)
+            self.readable = False
+            self.writable = False
+        if readable and self.reader is not None:
+            self.reader._run()
+        if writable and self.writer is not None and self.armed:
+            self.writer._run()

@@ -1,0 +1,433 @@
+"""The reactor: the queues, and the phases of one iteration.
+
+    poll      wait for events; mark the channels they are for (I2: no callback runs until the whole batch is marked)
+    dispatch  let each marked channel use its readiness, then those carried over from the last iteration
+    timers    move what is due to the ready queue, behind it what other threads have sent
+    ready     run what was ready when this phase began (I21)
+    flush     send what the transports have written, all of it in one burst
+
+Descriptors are closed in the ready phase, so never inside a batch of events. The loop sleeps only while every queue is
+empty. An exception that leaves a phase (KeyboardInterrupt, SystemExit) leaves the rest of its queue for the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import threading
+from asyncio import Future, Task
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.core.epoll import READ, WRITE, Epoll
+from epoll_loop.core.handles import Handle, outer_stack
+from epoll_loop.core.poller import Channel, Watch
+from epoll_loop.core.timers import TimerHandle, TimerQueue
+
+# A sleep is cut to a day: some kernels refuse longer ones (I23).
+_LONGEST_SLEEP = 86400.0
+
+
+class Reactor:
+    """What every iteration touches; `epoll_loop.Loop` adds everything that is awaited or rarely called."""
+
+    __slots__ = (
+        "__weakref__",
+        "_asleep",
+        "_batch",
+        "_carried",
+        "_closed",
+        "_debug",
+        "_incoming",
+        "_poller",
+        "_ready",
+        "_stopping",
+        "_task_factory",
+        "_thread_id",
+        "_timers",
+        "_torn",
+        "_unflushed",
+        "slow_callback_duration",
+    )
+
+    def __init__(self) -> None:
+        self._poller = Epoll()
+        self._timers = TimerQueue()
+        self._ready: list[Handle] = []
+        # Sent by call_soon_threadsafe(): a deque, whose append and popleft need no lock, in every build.
+        self._incoming: collections.deque[Handle] = collections.deque()
+        self._carried: list[Channel] = []  # they have readiness left, and the kernel will not tell us again (I16)
+        self._unflushed: list[Channel] = []
+        self._batch: list[Any] = []  # what the present phase has still to do
+        self._asleep = False
+        self._torn = False  # an exception left the poll phase: edges may be lost
+        self._stopping = False
+        self._closed = False
+        self._debug = False
+        self._thread_id: int | None = None
+        self._task_factory: Callable[..., Any] | None = None
+        self.slow_callback_duration = 0.1
+
+    # Scheduling
+
+    def time(self) -> float:
+        """Return the loop's clock, `time.monotonic()`, in seconds."""
+        return syscalls.monotonic()
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Handle:
+        """Run `callback(*args)` in the next iteration, in the order of the calls.
+
+        It runs in `context`, or in a copy of the current context. Returns a handle that can cancel it. RuntimeError if
+        the loop is closed, and in debug mode from a thread that the loop does not run in; use `call_soon_threadsafe()` there.
+        """
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._debug:
+            self._check_thread()
+            _check_callback(callback, "call_soon")
+        handle = Handle.__new__(Handle)
+        handle._callback = callback
+        handle._args = args
+        handle._loop = self
+        handle._context = syscalls.copy_context() if context is None else context
+        handle._cancelled = False
+        handle._source_traceback = outer_stack() if self._debug else None
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """Do what `call_soon()` does, from any thread or signal handler, and wake the loop if it sleeps."""
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._debug:
+            _check_callback(callback, "call_soon_threadsafe")
+        handle = Handle(callback, args, self, context)
+        if self._thread_id == threading.get_ident() and not self._asleep:
+            self._ready.append(handle)  # one queue, so that the order of the calls is kept
+            return handle
+        # The order of these: append, then look whether the loop sleeps. The loop says first that it is going to sleep and
+        # looks then whether something has come. So one of the two sees the other (I24).
+        self._incoming.append(handle)
+        if self._asleep:
+            self._asleep = False  # one write a sleep
+            self._poller.wake()
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> TimerHandle:
+        """Run `callback(*args)` after `delay` seconds, never earlier; equal deadlines in the order of the calls."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self._schedule(syscalls.monotonic() + delay, callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> TimerHandle:
+        """Run `callback(*args)` when the loop's clock shows `when` seconds, never earlier."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self._schedule(when, callback, args, context)
+
+    def _schedule(
+        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
+    ) -> TimerHandle:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._debug:
+            self._check_thread()
+            _check_callback(callback, "call_later")
+        timer = TimerHandle.__new__(TimerHandle)
+        timer._callback = callback
+        timer._args = args
+        timer._loop = self
+        timer._context = syscalls.copy_context() if context is None else context
+        timer._cancelled = False
+        timer._source_traceback = outer_stack() if self._debug else None
+        timer._when = when
+        self._timers.push(timer)
+        return timer
+
+    def create_future(self) -> Future[Any]:
+        """Return an `asyncio.Future` of this loop."""
+        return Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
+        """Schedule a coroutine and return its task; keywords as `asyncio.Task` of the running Python takes them."""
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._task_factory is not None:
+            return self._make_task(coro, kwargs)  # type: ignore[attr-defined]
+        return Task(coro, loop=self, **kwargs)
+
+    def stop(self) -> None:
+        """Leave `run_forever()` after this iteration."""
+        self._stopping = True
+
+    def is_closed(self) -> bool:
+        """Return True after `close()`."""
+        return self._closed
+
+    def is_running(self) -> bool:
+        """Return True while `run_forever()` runs."""
+        return self._thread_id is not None
+
+    def get_debug(self) -> bool:
+        """Return True in debug mode."""
+        return self._debug
+
+    # Descriptors that belong to somebody else
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        """Call `callback(*args)` while the descriptor, or the object with a `fileno()`, has something to read.
+
+        Replaces an earlier callback. PermissionError for what epoll(7) does not do, such as regular files; RuntimeError for
+        a transport's descriptor.
+        """
+        self._add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        """Undo `add_reader()`; return True if there was a callback."""
+        return self._remove_reader(fd)
+
+    def add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        """Call `callback(*args)` while the descriptor, or the object with a `fileno()`, takes data. See `add_reader()`."""
+        self._add_writer(fd, callback, *args)
+
+    def remove_writer(self, fd: Any) -> bool:
+        """Undo `add_writer()`; return True if there was a callback."""
+        return self._remove_writer(fd)
+
+    def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
+        handle = Handle(callback, args, self)
+        watch = self._foreign(fd)
+        old = watch.reader
+        watch.reader = handle
+        self._arm(watch, READ, old)
+        return handle
+
+    def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
+        handle = Handle(callback, args, self)
+        watch = self._foreign(fd)
+        old = watch.writer
+        watch.writer = handle
+        self._arm(watch, WRITE, old)
+        return handle
+
+    def _remove_reader(self, fd: Any) -> bool:
+        watch = self._watched(fd)
+        if watch is None or watch.reader is None:
+            return False
+        watch.reader.cancel()
+        watch.reader = None
+        self._disarm(watch, READ)
+        return True
+
+    def _remove_writer(self, fd: Any) -> bool:
+        watch = self._watched(fd)
+        if watch is None or watch.writer is None:
+            return False
+        watch.writer.cancel()
+        watch.writer = None
+        self._disarm(watch, WRITE)
+        return True
+
+    def _watched(self, fd: Any) -> Watch | None:
+        if self._closed:
+            return None
+        number = _fileno(fd)
+        channel = self._poller.lookup(number)
+        if channel is not None and (type(channel) is not Watch or channel.edge):
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {channel!r}")
+        return channel
+
+    def _foreign(self, fd: Any) -> Watch:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        return self._watched(fd) or Watch(_fileno(fd))
+
+    def _arm(self, watch: Watch, interest: int, old: Handle | None) -> None:
+        watch.interest |= interest
+        if watch.armed:
+            self._poller.modify(watch)  # also when nothing changes: the kernel notices a descriptor that was reopened
+        else:
+            self._poller.add(watch, False)
+        if old is not None:
+            old.cancel()
+
+    def _disarm(self, watch: Watch, interest: int) -> None:
+        watch.interest &= ~interest
+        if watch.interest:
+            self._poller.modify(watch)
+        else:
+            self._poller.remove(watch)
+
+    def _watch_edge(self, fd: int, callback: Callable[[], Any]) -> Watch:
+        watch = Watch(fd)
+        watch.writer = Handle(callback, (), self)
+        self._poller.add(watch, True)
+        return watch
+
+    def _unwatch(self, watch: Watch) -> None:
+        self._poller.remove(watch)
+        watch.writer = None
+
+    # Channels
+
+    def _channels(self) -> list[Channel]:
+        return self._poller.channels()
+
+    def carry_over(self, channel: Channel) -> None:
+        """Let a channel that has readiness left go on in the next iteration, behind the others."""
+        if not channel.queued:
+            channel.queued = True
+            self._carried.append(channel)
+
+    # The iteration
+
+    def _run(self) -> None:
+        while True:
+            self._run_once()
+            if self._stopping:
+                self._stopping = False
+                return
+
+    def _run_once(self) -> None:
+        active: list[Channel] = []
+        if self._poller.forked:
+            raise RuntimeError("this event loop belongs to the parent process; a forked child needs a new one")
+        if self._torn:
+            self._poller.rebuild()
+        self._torn = True
+        if self._ready or self._carried or self._unflushed or self._stopping:
+            self._poller.wait(0.0, active)
+        else:
+            self._sleep(active)
+        self._torn = False
+        if self._carried:
+            active += self._carried
+            self._carried = []
+        if active:
+            self._dispatch(active)
+        self._timers_due()
+        while self._incoming:
+            self._ready.append(self._incoming.popleft())
+        if self._ready:
+            self._run_ready()
+        if self._unflushed:
+            self._flush()
+
+    def _sleep(self, active: list[Channel]) -> None:
+        timeout = -1.0
+        deadline = self._timers.next()
+        if deadline >= 0:
+            timeout = min(max(deadline - syscalls.monotonic(), 0.0), _LONGEST_SLEEP)
+        self._asleep = True
+        try:
+            # Asleep first, then this look at the queue: see call_soon_threadsafe().
+            self._poller.wait(0.0 if self._incoming else timeout, active)
+        finally:
+            self._asleep = False
+
+    def _dispatch(self, active: list[Channel]) -> None:
+        self._batch = active
+        active.reverse()
+        try:
+            while active:
+                channel = active.pop()
+                channel.queued = False
+                if channel.armed:
+                    if self._debug:
+                        started = syscalls.monotonic()
+                        channel.on_ready()
+                        self._took(channel, syscalls.monotonic() - started)  # type: ignore[attr-defined]
+                    else:
+                        channel.on_ready()
+        finally:
+            if active:
+                active.reverse()
+                self._carried = active + self._carried
+
+    def _timers_due(self) -> None:
+        if self._timers._heap:
+            self._timers.pop_due(syscalls.monotonic(), self._ready)
+
+    def _run_ready(self) -> None:
+        ready = self._ready
+        self._ready = []
+        self._batch = ready
+        ready.reverse()
+        try:
+            while ready:
+                handle = ready.pop()
+                if not handle._cancelled:
+                    if self._debug:
+                        started = syscalls.monotonic()
+                        handle._run()
+                        self._took(handle, syscalls.monotonic() - started)  # type: ignore[attr-defined]
+                    else:
+                        handle._run()
+        finally:
+            if ready:
+                ready.reverse()
+                self._ready = ready + self._ready
+
+    def _flush(self) -> None:
+        unflushed = self._unflushed
+        self._unflushed = []
+        self._batch = unflushed
+        unflushed.reverse()
+        try:
+            while unflushed:
+                channel = unflushed.pop()
+                channel.flush()
+        finally:
+            if unflushed:
+                unflushed.reverse()
+                self._unflushed = unflushed + self._unflushed
+
+    def _flush_all(self) -> None:
+        # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
+        while self._unflushed:
+            self._flush()
+
+    def _forget(self) -> None:
+        # Also what the present phase has not come to: a forked child must not send the parent's bytes a second time.
+        self._batch.clear()
+        self._ready.clear()
+        self._incoming.clear()
+        self._carried.clear()
+        self._unflushed.clear()
+        self._timers.clear()
+
+    # Checks
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+
+    def _check_thread(self) -> None:
+        if self._thread_id is not None and self._thread_id != threading.get_ident():
+            raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+
+
+def _fileno(fd: Any) -> int:
+    if not isinstance(fd, int):
+        try:
+            fd = int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fd!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return int(fd)
+
+
+def _check_callback(callback: Any, method: str) -> None:
+    if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+        raise TypeError(f"coroutines cannot be used with {method}()")
+    if not callable(callback):
+        raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")

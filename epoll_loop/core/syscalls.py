@@ -1,0 +1,151 @@
+"""Every call into the kernel and into the C API: the pure build's half of the one pair that is written twice.
+
+`syscalls.pyx` is the other half, with the same names. Both take a socket object and its descriptor: this half uses the
+object, the compiled one the descriptor (its accepted connections have no object until somebody asks for one). A call
+that moves bytes returns their number, or `-errno`; an errno is an answer here and not an exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from typing import Any
+
+__all__ = [
+    "EpollSet",
+    "accept",
+    "address",
+    "call",
+    "call0",
+    "call1",
+    "close",
+    "copy_context",
+    "monotonic",
+    "recv",
+    "recv_into",
+    "send",
+    "socket_of",
+]
+
+# One recv(2) takes at most this much: beyond 64 KiB malloc() maps fresh pages for each call and faults them in.
+RECV_SIZE = 65536
+MAX_EVENTS = 1024
+IOV_MAX = 1024
+# select(2) has microseconds where epoll_wait(2) has milliseconds; longer waits do not notice the difference.
+FINE_WAIT = 0.1
+FD_SETSIZE = 1024
+
+monotonic = time.monotonic
+call1 = Context.run
+call0 = Context.run
+
+
+def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """Return `callback(*args)`, run in `context`."""
+    return context.run(callback, *args)
+
+
+def recv(sock: socket.socket, fd: int) -> bytes | int:
+    """recv(2): what has come, at most `RECV_SIZE` bytes; b"" at the end of the stream; -errno."""
+    try:
+        return sock.recv(RECV_SIZE)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def filled(data: bytes) -> bool:
+    """Tell whether a `recv()` took all that it could, so that more may be waiting."""
+    return len(data) == RECV_SIZE
+
+
+def recv_into(sock: socket.socket, fd: int, buffer: Any) -> int:
+    """recv(2) into a writable buffer: the number of bytes, 0 at the end of the stream, or -errno."""
+    try:
+        return sock.recv_into(buffer)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def send(sock: socket.socket, fd: int, chunks: list[bytes], offset: int) -> int:
+    """send(2) or sendmsg(2) of `chunks` without the first `offset` bytes: the number of bytes taken, or -errno."""
+    try:
+        if len(chunks) == 1:
+            return sock.send(memoryview(chunks[0])[offset:] if offset else chunks[0])
+        window: list[Any] = chunks[:IOV_MAX]
+        if offset:
+            window[0] = memoryview(chunks[0])[offset:]
+        return sock.sendmsg(window)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def accept(sock: socket.socket, fd: int) -> tuple[socket.socket | None, int, Any] | int:
+    """accept(2): (socket, descriptor, peer), non-blocking and not inheritable; or -errno.
+
+    The socket is None where `socket_of()` makes it on demand, and `address()` turns the peer into Python's form.
+    """
+    try:
+        connection, peer = sock.accept()
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+    connection.setblocking(False)
+    return connection, connection.fileno(), peer
+
+
+def address(peer: Any) -> Any:
+    """Return the address that `accept()` reported in the form of the `socket` module."""
+    return peer
+
+
+def socket_of(fd: int, peer: Any) -> socket.socket:
+    """Return a socket object that owns an accepted descriptor."""
+    return socket.socket(fileno=fd)
+
+
+def close(sock: socket.socket | None, fd: int) -> None:
+    """close(2)."""
+    if sock is not None:
+        sock.close()
+    else:
+        os.close(fd)
+
+
+class EpollSet:
+    """An epoll(7) set, and in `events` the (descriptor, mask) pairs that the last `wait()` found."""
+
+    __slots__ = ("_epoll", "events")
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.events: list[tuple[int, int]] = []
+
+    def add(self, fd: int, mask: int) -> None:
+        self._epoll.register(fd, mask)
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._epoll.modify(fd, mask)
+
+    def remove(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    def wait(self, timeout: float) -> int:
+        """Block for at most `timeout` seconds (for ever if negative) and return the number of events.
+
+        Never early: the timeout is rounded up to what the kernel counts in. A signal handler may raise.
+        """
+        if 0 < timeout < FINE_WAIT and self._epoll.fileno() < FD_SETSIZE:
+            select.select((self._epoll,), (), (), timeout)
+            timeout = 0
+        self.events = self._epoll.poll(timeout, MAX_EVENTS)
+        return len(self.events)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()

@@ -1,0 +1,326 @@
+"""Every call into the kernel and into the C API: the compiled build's half. `syscalls.py` has the documentation."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EINTR, ENOSYS, errno
+from libc.stdint cimport uint32_t, uint64_t
+
+import os
+import select
+import socket
+
+cdef extern from * nogil:
+    """
+    #include <netinet/in.h>
+    #include <stdint.h>
+    #include <sys/epoll.h>
+    #include <sys/socket.h>
+    #include <sys/syscall.h>
+    #include <sys/uio.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    #ifndef SYS_epoll_pwait2
+    #define SYS_epoll_pwait2 441
+    #endif
+
+    enum { EPL_RECV_SIZE = 262144, EPL_MAX_EVENTS = 1024, EPL_IOV_MAX = 1024 };
+
+    /* One buffer for every loop: the GIL is held from recv(2) until the bytes are copied out. */
+    static char epl_scratch[EPL_RECV_SIZE];
+
+    static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
+        return (int) syscall(SYS_epoll_pwait2, fd, events, n, timeout, NULL, (size_t) 0);
+    }
+    """
+    enum:
+        EPL_RECV_SIZE
+        EPL_MAX_EVENTS
+        EPL_IOV_MAX
+        MSG_NOSIGNAL
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        AF_INET
+        AF_INET6
+        CLOCK_MONOTONIC
+
+    char *epl_scratch
+
+    ctypedef unsigned int socklen_t
+
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+
+    struct sockaddr:
+        pass
+
+    struct in_addr:
+        pass
+
+    struct in6_addr:
+        pass
+
+    struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+
+    struct sockaddr_in6:
+        unsigned short sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+
+    ctypedef union epoll_data_t:
+        int fd
+        uint64_t u64
+
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
+    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
+    int c_close "close"(int fd)
+    int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
+    int c_epoll_wait "epoll_wait"(int fd, epoll_event *events, int size, int milliseconds)
+    int epl_pwait2(int fd, epoll_event *events, int size, const timespec *timeout)
+    int clock_gettime(int clock, timespec *now)
+    unsigned short ntohs(unsigned short value)
+    uint32_t ntohl(uint32_t value)
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+RECV_SIZE = EPL_RECV_SIZE
+cdef bint has_pwait2 = True
+
+
+cpdef double monotonic() except? -1:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cpdef object copy_context():
+    return PyContext_CopyCurrent()
+
+
+cpdef object call(object context, object callback, tuple args):
+    PyContext_Enter(context)
+    try:
+        return callback(*args)
+    finally:
+        PyContext_Exit(context)
+
+
+cpdef object call0(object context, object callback):
+    PyContext_Enter(context)
+    try:
+        return callback()
+    finally:
+        PyContext_Exit(context)
+
+
+cpdef object call1(object context, object callback, object arg):
+    PyContext_Enter(context)
+    try:
+        return callback(arg)
+    finally:
+        PyContext_Exit(context)
+
+
+cpdef object recv(object sock, int fd):
+    cdef ssize_t n
+    while True:
+        n = c_recv(fd, epl_scratch, EPL_RECV_SIZE, 0)
+        if n >= 0:
+            return PyBytes_FromStringAndSize(epl_scratch, n)
+        if errno != EINTR:
+            return -errno
+
+
+cpdef bint filled(bytes data) except -1:
+    return PyBytes_GET_SIZE(data) == EPL_RECV_SIZE
+
+
+cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1:
+    cdef Py_buffer view
+    cdef ssize_t n
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    while True:
+        n = c_recv(fd, view.buf, view.len, 0)
+        if n >= 0:
+            break
+        if errno != EINTR:
+            n = -errno
+            break
+    PyBuffer_Release(&view)
+    return n
+
+
+cpdef Py_ssize_t send(object sock, int fd, list chunks, Py_ssize_t offset) except? -1:
+    cdef iovec iov[EPL_IOV_MAX]
+    cdef msghdr message
+    cdef Py_ssize_t i, count = len(chunks)
+    cdef ssize_t n
+    cdef bytes chunk
+    if count == 1:
+        chunk = chunks[0]
+        while True:
+            n = c_send(fd, PyBytes_AS_STRING(chunk) + offset, PyBytes_GET_SIZE(chunk) - offset, MSG_NOSIGNAL)
+            if n >= 0:
+                return n
+            if errno != EINTR:
+                return -errno
+    if count > EPL_IOV_MAX:
+        count = EPL_IOV_MAX
+    for i in range(count):
+        chunk = chunks[i]
+        iov[i].iov_base = PyBytes_AS_STRING(chunk)
+        iov[i].iov_len = PyBytes_GET_SIZE(chunk)
+    iov[0].iov_base = <char *> iov[0].iov_base + offset
+    iov[0].iov_len -= offset
+    message = msghdr(msg_iov=iov, msg_iovlen=count)
+    while True:
+        n = c_sendmsg(fd, &message, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+@cython.final
+cdef class SockAddr:
+    """The address of an accepted peer, as the kernel wrote it: few are ever looked at."""
+    cdef sockaddr_in6 raw
+
+
+cpdef object accept(object sock, int fd):
+    cdef SockAddr peer = SockAddr.__new__(SockAddr)
+    cdef socklen_t size = sizeof(peer.raw)
+    cdef int accepted = accept4(fd, <sockaddr *> &peer.raw, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if accepted < 0:
+        return -errno
+    if (<sockaddr_in *> &peer.raw).sin_family in (AF_INET, AF_INET6):
+        return None, accepted, peer
+    connection = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, accepted)
+    try:
+        return connection, accepted, connection.getpeername()
+    except OSError:
+        return connection, accepted, ""
+
+
+cpdef object address(object peer):
+    cdef SockAddr known
+    cdef sockaddr_in *inet
+    cdef sockaddr_in6 *inet6
+    if type(peer) is not SockAddr:
+        return peer
+    known = peer
+    inet = <sockaddr_in *> &known.raw
+    inet6 = &known.raw
+    if inet.sin_family == AF_INET:
+        host = socket.inet_ntop(AF_INET, PyBytes_FromStringAndSize(<char *> &inet.sin_addr, 4))
+        return host, ntohs(inet.sin_port)
+    host = socket.inet_ntop(AF_INET6, PyBytes_FromStringAndSize(<char *> &inet6.sin6_addr, 16))
+    return host, ntohs(inet6.sin6_port), ntohl(inet6.sin6_flowinfo), inet6.sin6_scope_id
+
+
+cpdef object socket_of(int fd, object peer):
+    cdef SockAddr known = peer
+    return socket.socket((<sockaddr_in *> &known.raw).sin_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, -1, fd)
+
+
+cpdef object close(object sock, int fd):
+    if sock is not None:
+        sock.close()
+    else:
+        c_close(fd)
+
+
+@cython.final
+cdef class EpollSet:
+    def __cinit__(self):
+        self.events = <Event *> PyMem_Malloc(EPL_MAX_EVENTS * sizeof(Event))
+        if self.events is NULL:
+            raise MemoryError
+        self._epoll = select.epoll()
+        self._fd = self._epoll.fileno()
+
+    def __dealloc__(self):
+        PyMem_Free(self.events)
+
+    cpdef add(self, int fd, unsigned int mask):
+        self._epoll.register(fd, mask)
+
+    cpdef modify(self, int fd, unsigned int mask):
+        self._epoll.modify(fd, mask)
+
+    cpdef remove(self, int fd):
+        self._epoll.unregister(fd)
+
+    cpdef int wait(self, double timeout) except -1:
+        cdef epoll_event found[EPL_MAX_EVENTS]
+        cdef int i, n
+        # Here, before the kernel is asked: an exception after that would lose the edges that it has reported.
+        # Compiled callbacks may never enter the interpreter, which is where Python's signal handlers run otherwise.
+        PyErr_CheckSignals()
+        if timeout == 0:
+            n = c_epoll_wait(self._fd, found, EPL_MAX_EVENTS, 0)
+        else:
+            with nogil:
+                n = block(self._fd, found, timeout)
+        if n < 0:
+            if errno != EINTR:
+                raise OSError(errno, os.strerror(errno))
+            PyErr_CheckSignals()
+            n = 0
+        for i in range(n):
+            self.events[i][0] = found[i].data.fd
+            self.events[i][1] = <int> found[i].events
+        return n
+
+    cpdef close(self):
+        self._epoll.close()
+        self._fd = -1
+
+    def fileno(self):
+        return self._fd
+
+
+cdef int block(int fd, epoll_event *found, double timeout) noexcept nogil:
+    # noexcept: pure C, called without the GIL.
+    global has_pwait2
+    cdef timespec limit
+    cdef int n
+    cdef double milliseconds
+    if timeout < 0:
+        return c_epoll_wait(fd, found, EPL_MAX_EVENTS, -1)
+    if has_pwait2:
+        limit.tv_sec = <long> timeout
+        limit.tv_nsec = <long> ((timeout - limit.tv_sec) * 1e9) + 1  # never early
+        if limit.tv_nsec >= 1000000000:
+            limit.tv_sec += 1
+            limit.tv_nsec -= 1000000000
+        n = epl_pwait2(fd, found, EPL_MAX_EVENTS, &limit)
+        if n >= 0 or errno != ENOSYS:
+            return n
+        has_pwait2 = False
+    milliseconds = timeout * 1e3
+    return c_epoll_wait(fd, found, EPL_MAX_EVENTS, <int> milliseconds + 1)

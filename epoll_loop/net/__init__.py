@@ -1,0 +1,1 @@
+"""What is awaited: names, connections, servers. Plain Python, never compiled."""

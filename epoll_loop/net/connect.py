@@ -1,0 +1,325 @@
+"""Client connections: `connect(2)` without blocking, to one address after the other or several at once."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from epoll_loop.net.happy_eyeballs import interleave as interleave_families
+from epoll_loop.net.happy_eyeballs import race
+from epoll_loop.net.resolve import AddrInfo, Resolving
+from epoll_loop.transports.stream import open_stream
+
+try:
+    import ssl as _ssl
+except ImportError:  # a Python built without OpenSSL
+    _ssl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import asyncio
+    from ssl import SSLContext
+
+    from epoll_loop.core.poller import Watch
+
+P = TypeVar("P", bound="asyncio.BaseProtocol")
+
+logger = logging.getLogger("asyncio")
+
+
+class Connecting(Resolving):
+    """The clients of the loop."""
+
+    __slots__ = ()
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: bool | SSLContext | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to a TCP server, and return the transport and the protocol.
+
+        `connection_made()` has been called by then. Without `happy_eyeballs_delay` (seconds, RFC 8305) the
+        addresses are tried one after the other. Raises OSError, or with `all_errors` an ExceptionGroup of
+        every failure. See `loop.create_connection()` of asyncio.
+        """
+        if server_hostname is not None and not ssl:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if server_hostname is None and ssl and not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_not_tls_socket(sock)
+        named = host is not None or port is not None
+        if named and sock is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        if not named:
+            if sock is None:
+                raise ValueError("host and port was not specified and no sock specified")
+            check_stream(sock)
+        refuse_tls(ssl)
+
+        if sock is not None:
+            sock.setblocking(False)
+            return self._open(protocol_factory, sock)
+
+        infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
+        local_infos = None
+        if local_addr is not None:
+            local_infos = await self._ensure_resolved(local_addr, family=family, proto=proto, flags=flags)
+        if happy_eyeballs_delay is not None and interleave is None:
+            interleave = 1
+        if interleave:
+            infos = interleave_families(infos, interleave)
+        sock, watch = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
+        try:
+            return self._open(protocol_factory, sock, watch)
+        except BaseException:
+            self._drop((sock, watch))
+            raise
+
+    async def create_unix_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        *,
+        ssl: bool | SSLContext | None = None,
+        sock: socket.socket | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to a Unix stream socket: a path, or a name in the abstract space (with a zero byte in
+        front).
+
+        Raises OSError; BlockingIOError when the backlog of the server is full. See unix(7) and
+        `loop.create_unix_connection()` of asyncio.
+        """
+        if ssl:
+            if server_hostname is None:
+                raise ValueError("you have to pass server_hostname when using ssl")
+        elif server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_not_tls_socket(sock)
+        if path is not None and sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        if path is None:
+            if sock is None:
+                raise ValueError("no path and sock were specified")
+            check_unix_stream(sock)
+            refuse_tls(ssl)
+            sock.setblocking(False)
+            return self._open(protocol_factory, sock)
+
+        refuse_tls(ssl)
+        address = os.fspath(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            watch = await self._connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            return self._open(protocol_factory, sock, watch)
+        except BaseException:
+            self._drop((sock, watch))
+            raise
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], P],
+        sock: socket.socket,
+        *,
+        ssl: bool | SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """Serve a connection that was accepted outside of the loop.
+
+        See `loop.connect_accepted_socket()` of asyncio.
+        """
+        check_stream(sock)
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_not_tls_socket(sock)
+        refuse_tls(ssl)
+        sock.setblocking(False)
+        return self._open(protocol_factory, sock)
+
+    def _open(
+        self, protocol_factory: Callable[[], P], sock: socket.socket, watch: Watch | None = None
+    ) -> tuple[asyncio.Transport, P]:
+        """Put a protocol and a transport on a connected, non-blocking socket."""
+        protocol = protocol_factory()
+        transport: Any = open_stream(self, sock, protocol, channel=watch)
+        if self._debug:
+            logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
+        return transport, protocol
+
+    async def _connect_any(
+        self,
+        infos: list[AddrInfo],
+        local_infos: list[AddrInfo] | None,
+        delay: float | None,
+        all_errors: bool,
+    ) -> tuple[socket.socket, Watch | None]:
+        """Connect to the first of the addresses that answers."""
+        errors: list[list[OSError]] = []  # a list for each attempt, in the order of their starts
+        connected = None
+        try:
+            if delay is None or len(infos) == 1:
+                for info in infos:
+                    try:
+                        connected = await self._connect_one(errors, info, local_infos)
+                        break
+                    except OSError:
+                        continue
+            else:
+                attempts = [functools.partial(self._connect_one, errors, info, local_infos) for info in infos]
+                connected = await race(attempts, delay, self._drop)
+            if connected is None:
+                raise _as_one([error for attempt in errors for error in attempt], all_errors)
+            return connected
+        finally:
+            errors.clear()  # an exception holds this frame: no circle
+
+    async def _connect_one(
+        self, errors: list[list[OSError]], info: AddrInfo, local_infos: list[AddrInfo] | None
+    ) -> tuple[socket.socket, Watch | None]:
+        """Make, bind and connect one socket; each OSError goes to `errors`, the last is raised too."""
+        family, type_, proto, _, address = info
+        failed: list[OSError] = []
+        errors.append(failed)
+        sock = None
+        try:
+            sock = socket.socket(family, type_, proto)
+            sock.setblocking(False)
+            if local_infos is not None:
+                _bind(sock, [info[4] for info in local_infos if info[0] == family], failed)
+            return sock, await self._connect(sock, address)
+        except BaseException as exc:
+            if sock is not None:
+                sock.close()
+            if isinstance(exc, OSError):
+                failed.append(exc)
+            raise
+        finally:
+            del failed
+
+    async def _connect(self, sock: socket.socket, address: Any) -> Watch | None:
+        """Connect a non-blocking socket; return its registration, None where there was nothing to wait for.
+
+        Raises OSError. Unless it returns, nothing is registered any more; the socket stays open either way.
+        """
+        try:
+            sock.connect(address)
+            return None
+        except OSError as exc:
+            # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
+            if exc.errno not in (errno.EINPROGRESS, errno.EINTR):
+                raise
+        # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
+        settled = self.create_future()
+        watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock, address))
+        try:
+            await settled
+        except BaseException:
+            self._unwatch(watch)
+            raise
+        return watch
+
+    def _drop(self, connected: tuple[socket.socket, Watch | None]) -> None:
+        """Give up a connection that no transport has taken over."""
+        sock, watch = connected
+        if watch is not None:
+            self._unwatch(watch)  # I4: before the close
+        sock.close()
+
+
+def _settle(settled: asyncio.Future[None], sock: socket.socket, address: Any) -> None:
+    """The kernel has news of a connecting socket. I9: SO_ERROR says which, not the event."""
+    if settled.done():
+        return
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code == 0:
+        settled.set_result(None)
+    else:
+        settled.set_exception(OSError(code, f"Connect call failed {address}"))
+
+
+def _bind(sock: socket.socket, addresses: list[Any], failed: list[OSError]) -> None:
+    """Bind to the first of the addresses that the kernel accepts; the errors before it go to `failed`."""
+    error = OSError(f"no matching local address with family={sock.family!r} found")
+    for number, address in enumerate(addresses):
+        try:
+            return sock.bind(address)
+        except OSError as exc:
+            if number:
+                failed.append(error)
+            error = bind_error(address, exc)
+    raise error
+
+
+def bind_error(address: Any, exc: OSError) -> OSError:
+    """The same error, with the address in its text."""
+    return OSError(exc.errno, f"error while attempting to bind on address {address!r}: {str(exc).lower()}")
+
+
+def _as_one(errors: list[OSError], all_errors: bool) -> Exception:
+    """One exception for all of the failed attempts."""
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    texts = [str(error) for error in errors]
+    if len(set(texts)) == 1:
+        return errors[0]
+    return OSError(f"Multiple exceptions: {', '.join(texts)}")
+
+
+def check_stream(sock: socket.socket) -> None:
+    """Raise ValueError unless it is a stream socket (of any family)."""
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+def check_unix_stream(sock: socket.socket) -> None:
+    """Raise ValueError unless it is a Unix stream socket."""
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+
+
+def check_not_tls_socket(sock: socket.socket | None) -> None:
+    """Raise TypeError for a `ssl.SSLSocket`, which does TLS on its own."""
+    if _ssl is not None and isinstance(sock, _ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")
+
+
+def check_tls_timeouts(ssl: object, handshake: float | None, shutdown: float | None) -> None:
+    """Raise ValueError for TLS timeouts on a connection without TLS."""
+    if handshake is not None and not ssl:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if shutdown is not None and not ssl:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def refuse_tls(ssl: object) -> None:
+    """Raise NotImplementedError where TLS is asked for."""
+    if ssl:
+        raise NotImplementedError("epoll_loop has no TLS transport yet: connect and serve without ssl")

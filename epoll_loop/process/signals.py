@@ -1,0 +1,126 @@
+"""Signals: add_signal_handler() and remove_signal_handler().
+
+Python's own C handler writes the number of each signal that has a Python handler to the descriptor of
+`signal.set_wakeup_fd()`. Ours is one end of a socket pair whose other end the loop reads, so a signal interrupts the
+loop's sleep, also when it comes between the last look at pending signals and the system call. It stays installed while
+there are handlers, so that a signal that comes when the loop does not run waits in the socket for the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from epoll_loop.core.handles import Handle
+from epoll_loop.core.reactor import Reactor
+
+
+class Signals(Reactor):
+    """The room of the loop that deals with Unix signals."""
+
+    __slots__ = ()
+
+    _signal_handlers: dict[int, Handle]
+    _signal_sockets: tuple[socket.socket, socket.socket] | None
+    _wakeup_before: int | None  # what set_wakeup_fd() had before ours; None while ours is not installed
+
+    def _signals_init(self) -> None:
+        self._signal_handlers = {}
+        self._signal_sockets = None
+        self._wakeup_before = None
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+        """Call `callback(*args)` in the loop, in order, when the signal arrives; replaces an earlier handler.
+
+        TypeError for a coroutine function or a signal that is no int, ValueError for one that does not exist,
+        RuntimeError off the main thread and for one that can not be caught. See signal(7).
+        """
+        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        _check_signal(sig)
+        self._check_closed()
+        try:
+            self._signals_install()
+        except (ValueError, OSError) as exc:
+            raise RuntimeError(str(exc)) from exc
+        before = self._signal_handlers.get(sig)
+        self._signal_handlers[sig] = Handle(callback, args, self)
+        try:
+            # Only so that the C handler writes the number; the work is done by _signals_read().
+            signal.signal(sig, _noop)
+            signal.siginterrupt(sig, False)
+        except OSError as exc:
+            del self._signal_handlers[sig]
+            if not self.is_running():
+                self._signals_uninstall()
+            raise RuntimeError(f"sig {int(sig)} cannot be caught") from exc
+        if before is not None:
+            before.cancel()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Restore the default action of a signal; return True if it had a handler here."""
+        _check_signal(sig)
+        handle = self._signal_handlers.pop(sig, None)
+        if handle is None:
+            return False
+        handle.cancel()
+        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        if not self.is_running():
+            self._signals_uninstall()
+        return True
+
+    def _signals_install(self) -> None:
+        if self._signal_sockets is None:
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self._signal_sockets = reader, writer
+            self._add_reader(reader.fileno(), self._signals_read)
+        if self._wakeup_before is None:
+            # A full socket is no reason for a warning: the loop is awake.
+            writer = self._signal_sockets[1]
+            self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def _signals_uninstall(self) -> None:
+        if self._wakeup_before is not None and not self._signal_handlers:
+            signal.set_wakeup_fd(self._wakeup_before)
+            self._wakeup_before = None
+
+    def _signals_close(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+            self._signals_uninstall()
+        if self._signal_sockets is not None:
+            reader, writer = self._signal_sockets
+            self._signal_sockets = None
+            self._remove_reader(reader.fileno())
+            reader.close()
+            writer.close()
+
+    def _signals_read(self) -> None:
+        if self._signal_sockets is None:
+            return
+        try:
+            numbers = self._signal_sockets[0].recv(4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            handle = self._signal_handlers.get(number)
+            if handle is not None:
+                self._ready.append(handle)
+
+
+def _noop(signum: int, frame: Any) -> None:
+    """Be a Python handler: without one the C handler is not installed, and nothing is written to the wakeup fd."""
+
+
+def _check_signal(sig: Any) -> None:
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")

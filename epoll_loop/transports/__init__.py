@@ -1,0 +1,1 @@
+"""Transports: what a protocol writes to, and what feeds it."""

@@ -1,0 +1,56 @@
+cimport cython
+
+from epoll_loop.core.poller cimport Channel
+from epoll_loop.core.reactor cimport Reactor
+
+cdef Py_ssize_t _FLUSH_AT
+cdef Py_ssize_t _HIGH_WATER
+cdef int _EAGAIN
+
+
+cdef class Transport(Channel):
+    cdef list _chunks
+    cdef public bint _closing
+    cdef public object _context
+    cdef public bint _eof
+    cdef public object _extra
+    cdef Py_ssize_t _high
+    cdef public Reactor _loop
+    cdef public bint _lost
+    cdef Py_ssize_t _low
+    cdef Py_ssize_t _offset
+    cdef object _peer
+    cdef public object _protocol
+    cdef public bint _protocol_paused
+    cdef public object _server
+    cdef Py_ssize_t _size
+    cdef public object _sock
+    cdef bint _unflushed
+    cdef int _writes_lost
+
+    cpdef write(self, data)
+    cpdef _find_extra(self, name)
+    cdef _write_lost(self)
+    @cython.locals(sent=Py_ssize_t)
+    cdef _send(self)
+    @cython.locals(whole=Py_ssize_t, chunk=bytes)
+    cdef _consume(self, Py_ssize_t sent)
+    cdef flush(self)
+    cdef _drained(self)
+    cdef _shut_down(self)
+    cdef _flush_later(self)
+    cdef _resume_later(self)
+    cdef _pause_protocol(self)
+    cdef _resume_protocol(self)
+    cpdef close(self)
+    cpdef _force_close(self, exc)
+    cdef _lose(self, exc)
+    @cython.locals(fd=int)
+    cpdef _close_fd(self)
+    cpdef _fatal_error(self, exc, message)
+    cdef _report(self, exc, message)
+    cdef bint _is_polling(self)
+
+
+cdef _as_bytes(data)
+cpdef _oserror(int number)

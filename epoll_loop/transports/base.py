@@ -1,0 +1,362 @@
+"""What the transports share: the protocol's life, the queue of unsent writes, and its water marks.
+
+The life of a transport, each step once and in this order (I6):
+
+    open        registered, the protocol is connected
+    closing     close(), EOF or an error: no more reading; what was written still goes out, unless aborted
+    lost        unregistered, the queue is empty; connection_lost() is on the ready queue
+    closed      connection_lost() has returned, the descriptor is closed
+
+Writes are queued and leave at the end of the iteration, all transports' in one burst: the peer wakes once for a batch of
+responses and not for each. More than `FLUSH_AT` queued bytes go at once. The water marks look at what a send has left
+over, so a peer that reads is never a reason to pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import warnings
+from asyncio.log import logger
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.core.poller import Channel
+
+if TYPE_CHECKING:
+    import socket
+
+    from epoll_loop.core.reactor import Reactor
+
+FLUSH_AT = 65536
+_FLUSH_AT = FLUSH_AT
+_HIGH_WATER = 65536
+_WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
+_EAGAIN = errno.EAGAIN
+
+
+class Transport(Channel):
+    """A connected stream: a channel with a protocol, and a queue of what the protocol wrote."""
+
+    __slots__ = (
+        "_chunks",
+        "_closing",
+        "_context",
+        "_eof",
+        "_extra",
+        "_high",
+        "_loop",
+        "_lost",
+        "_low",
+        "_offset",
+        "_peer",
+        "_protocol",
+        "_protocol_paused",
+        "_server",
+        "_size",
+        "_sock",
+        "_unflushed",
+        "_writes_lost",
+    )
+
+    def __init__(
+        self,
+        loop: Reactor,
+        sock: socket.socket | None,
+        fd: int,
+        peer: Any,
+        context: Context,
+        server: Any,
+    ) -> None:
+        Channel.__init__(self, fd)
+        self._loop = loop
+        self._sock = sock
+        self._peer = peer
+        self._context = context
+        self._server = server
+        self._protocol: Any = None
+        self._extra: dict[str, Any] | None = None
+        self._closing = False
+        self._lost = False
+        self._eof = False  # write_eof() was called
+        self._writes_lost = 0
+        self._chunks: list[bytes] = []
+        self._offset = 0  # bytes of the first chunk that are sent already
+        self._size = 0  # bytes not sent yet
+        self._high = _HIGH_WATER
+        self._low = _HIGH_WATER // 4
+        self._protocol_paused = False
+        self._unflushed = False  # on the reactor's list of transports to flush
+        self.writable = True  # until a send says otherwise
+
+    # What asyncio.Transport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
+
+    @property
+    def __class__(self) -> type:
+        return asyncio.Transport
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a transport belongs to its loop and cannot be pickled")
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known under a name: "socket", "sockname", "peername"; otherwise `default`."""
+        if self._extra is not None and name in self._extra:
+            return self._extra[name]
+        value = self._find_extra(name)
+        if value is None:
+            return default
+        if self._extra is None:
+            self._extra = {}
+        self._extra[name] = value
+        return value
+
+    def _find_extra(self, name: str) -> Any:
+        return None
+
+    def get_protocol(self) -> Any:
+        """Return the current protocol."""
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """Return True if the transport is closing or closed."""
+        return self._closing
+
+    # Writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, in order, without blocking: they are queued, and leave with this iteration.
+
+        Takes all of it; a mutable buffer is copied. TypeError if it is not bytes-like, RuntimeError after `write_eof()`.
+        """
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if self._eof:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not data:
+            return
+        if self._lost:
+            self._write_lost()
+            return
+        self._chunks.append(data)
+        self._size += len(data)
+        if self.writable:
+            if self._size < _FLUSH_AT:
+                if not self._unflushed:
+                    self._unflushed = True
+                    self._loop._unflushed.append(self)
+                return
+            self._send()
+        if self._size > self._high:
+            self._pause_protocol()
+        elif self._protocol_paused:
+            self._resume_later()
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Send each of an iterable of bytes-like objects, in order. See `write()`."""
+        for data in [_as_bytes(data) for data in list_of_data]:
+            self.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of bytes that are queued and not sent yet."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the water marks (low, high), in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the water marks in bytes; above `high` the protocol is paused, at `low` resumed.
+
+        `high` defaults to 64 KiB or 4 x `low`, `low` to a quarter of `high`. ValueError unless high >= low >= 0.
+        """
+        if high is None:
+            high = _HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high = high
+        self._low = low
+        if self._size > high:
+            self._pause_protocol()
+        self._resume_later()
+
+    def _write_lost(self) -> None:
+        # connection_lost() is on its way; asyncio's wording, which people search for
+        self._writes_lost += 1
+        if self._writes_lost >= _WARN_AT:
+            logger.warning("socket.send() raised exception.")
+
+    def _send(self) -> None:
+        # One send, and no more: EAGAIN or a short write is the evidence that earns the next OUT edge (I17).
+        sent = syscalls.send(self._sock, self.fd, self._chunks, self._offset)  # type: ignore[arg-type]
+        if sent == self._size:
+            self._chunks.clear()
+            self._offset = 0
+            self._size = 0
+        elif sent >= 0:
+            self._consume(sent)
+        elif sent == -_EAGAIN:
+            self.writable = False
+        else:
+            self._fatal_error(_oserror(-sent), "Fatal write error on socket transport")
+
+    def _consume(self, sent: int) -> None:
+        self._size -= sent
+        sent += self._offset
+        whole = 0
+        for chunk in self._chunks:
+            if sent < len(chunk):
+                break
+            sent -= len(chunk)
+            whole += 1
+        del self._chunks[:whole]
+        self._offset = sent
+        self.writable = sent == 0  # short, unless it ended where sendmsg(2) has its limit; the next one will tell
+
+    def flush(self) -> None:
+        self._unflushed = False
+        if self._size and self.writable:
+            self._send()
+            if self._size and self.writable:
+                self._flush_later()
+        if self._lost:
+            return
+        if self._protocol_paused:
+            if self._size <= self._low:
+                self._resume_protocol()
+        elif self._size > self._high:
+            self._pause_protocol()
+        if self._size == 0:
+            self._drained()
+
+    def _drained(self) -> None:
+        # Everything is sent: what waited for that can happen now.
+        if self._closing:
+            self._lose(None)
+        elif self._eof:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Tell the peer that no more comes."""
+
+    def _flush_later(self) -> None:
+        if not self._unflushed:
+            self._unflushed = True
+            self._loop._unflushed.append(self)
+
+    def _resume_later(self) -> None:
+        if self._protocol_paused and self._size <= self._low:
+            self._flush_later()
+
+    def _pause_protocol(self) -> None:
+        if self._protocol_paused:
+            return
+        self._protocol_paused = True
+        try:
+            self._protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.pause_writing() failed")
+
+    def _resume_protocol(self) -> None:
+        self._protocol_paused = False
+        try:
+            syscalls.call0(self._context, self._protocol.resume_writing)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.resume_writing() failed")
+
+    # The end
+
+    def close(self) -> None:
+        """Close the connection: stop reading, send what is queued, then call `connection_lost(None)`."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._size == 0:
+            self._lose(None)
+
+    def abort(self) -> None:
+        """Close the connection at once; what is queued is dropped. `connection_lost(None)` follows."""
+        self._force_close(None)
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        if self._lost:
+            return
+        self._closing = True
+        self._chunks.clear()
+        self._offset = 0
+        self._size = 0
+        self._lose(exc)
+
+    def _lose(self, exc: BaseException | None) -> None:
+        self._lost = True
+        self._loop._poller.remove(self)
+        self._loop.call_soon(self._call_connection_lost, exc, context=self._context)
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        protocol = self._protocol
+        try:
+            protocol.connection_lost(exc)
+        finally:
+            self._protocol = None
+            self._close_fd()
+            if self._server is not None:
+                self._server._detach(self)
+                self._server = None
+
+    def _close_fd(self) -> None:
+        fd = self.fd
+        sock = self._sock
+        if fd >= 0:
+            self.fd = -1
+            self._sock = None
+            syscalls.close(sock, fd)
+
+    def _fatal_error(self, exc: BaseException, message: str) -> None:
+        if isinstance(exc, OSError):
+            if self._loop._debug:
+                logger.debug("%r: %s", self, message, exc_info=exc)
+        else:
+            self._report(exc, message)
+        self._force_close(exc)
+
+    def _report(self, exc: BaseException, message: str) -> None:
+        self._loop.call_exception_handler(  # type: ignore[attr-defined]
+            {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
+        )
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            self._close_fd()
+
+    def __repr__(self) -> str:
+        words = [type(self).__name__]
+        if self.fd < 0:
+            words.append("closed")
+        elif self._closing:
+            words.append("closing")
+        words.append(f"fd={self.fd}")
+        if self.fd >= 0 and not self._lost:
+            words.append("read=polling" if self._is_polling() else "read=idle")
+            words.append(f"write=<{'polling' if self._size else 'idle'}, bufsize={self._size}>")
+        return f"<{' '.join(words)}>"
+
+    def _is_polling(self) -> bool:
+        return not self._closing
+
+
+def _as_bytes(data: Any) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    return bytes(data)
+
+
+def _oserror(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

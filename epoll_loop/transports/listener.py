@@ -1,0 +1,129 @@
+"""Listener: accepts connections and gives each its protocol and transport."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.core.poller import Channel
+from epoll_loop.transports.stream import StreamTransport
+
+if TYPE_CHECKING:
+    from epoll_loop.core.reactor import Reactor
+
+# Accepts an iteration: a flood of new connections must not starve the established ones.
+_BUDGET = 64
+# Seconds before another try when the system has run out of what a connection needs.
+_RETRY = 1.0
+
+_EAGAIN = errno.EAGAIN
+# The connection was gone before we came, or a signal came first: the next one may be there (I20).
+_NEXT = (errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Listener(Channel):
+    """A listening stream socket, edge-triggered: it goes on accepting until EAGAIN, a budget at a time."""
+
+    __slots__ = ("_backlog", "_context", "_exhausted", "_factory", "_loop", "_server", "_timer", "sock")
+
+    def __init__(
+        self,
+        loop: Reactor,
+        sock: socket.socket,
+        protocol_factory: Callable[[], Any],
+        server: Any,
+        backlog: int,
+    ) -> None:
+        Channel.__init__(self, sock.fileno())
+        self._loop = loop
+        self._context = syscalls.copy_context()  # every connection starts with a copy of it
+        self.sock = sock
+        self._factory = protocol_factory
+        self._server = server
+        self._backlog = backlog
+        self._exhausted = False
+        self._timer: Any = None
+
+    def start(self) -> None:
+        """listen(2), and accept from now on."""
+        if self.sock.family in (socket.AF_INET, socket.AF_INET6):
+            # An accepted socket inherits it: one system call here instead of one a connection.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.listen(self._backlog)
+        self._loop._poller.add(self, True)
+
+    def stop(self) -> None:
+        """Accept no more and close the socket. Calling it again has no effect."""
+        if self.fd < 0:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._loop._poller.remove(self)
+        self.fd = -1
+        self.sock.close()
+
+    def on_ready(self) -> None:
+        if not self.readable or self._timer is not None:
+            return
+        for _ in range(_BUDGET):
+            if self.fd < 0:
+                return  # a protocol has closed the server
+            accepted = syscalls.accept(self.sock, self.fd)
+            if type(accepted) is tuple:
+                self._exhausted = False
+                self._connect(accepted)
+            elif -accepted == _EAGAIN:
+                self.readable = False
+                return
+            elif -accepted not in _NEXT:
+                self._failed(-accepted)
+                return
+        self._loop.carry_over(self)
+
+    def _connect(self, accepted: tuple[Any, int, Any]) -> None:
+        sock, fd, peer = accepted
+        transport = None
+        try:
+            context = self._context.copy()
+            protocol = syscalls.call0(context, self._factory)
+            transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
+            transport._open(protocol, None)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            if transport is None:
+                syscalls.close(sock, fd)
+            else:
+                transport._close_fd()
+            self._loop.call_exception_handler(  # type: ignore[attr-defined]
+                {"message": "Error on transport creation for incoming connection", "exception": exc}
+            )
+
+    def _failed(self, number: int) -> None:
+        # `readable` stays: the kernel says nothing more of the connections that wait, so a timer asks for them (I20).
+        # Anything else than exhaustion is a bug, or a descriptor closed behind our back; it is treated alike, and not in a hurry.
+        self._timer = self._loop.call_later(_RETRY, self._retry)
+        if self._exhausted and number in _EXHAUSTED:
+            return  # one record is enough
+        self._exhausted = True
+        self._loop.call_exception_handler(  # type: ignore[attr-defined]
+            {
+                "message": "socket.accept() out of system resource" if number in _EXHAUSTED else "socket.accept() failed",
+                "exception": OSError(number, os.strerror(number)),
+                "socket": TransportSocket(self.sock),
+            }
+        )
+
+    def _retry(self) -> None:
+        self._timer = None
+        self.on_ready()
+
+    def __repr__(self) -> str:
+        return f"<Listener fd={self.fd} {self.sock!r}>"

@@ -1,0 +1,26 @@
+cimport cython
+
+from epoll_loop.core.poller cimport Channel
+from epoll_loop.transports.base cimport Transport
+
+cdef int _EAGAIN
+
+
+cdef class StreamTransport(Transport):
+    cdef bint _buffered
+    cdef public bint _paused
+    cdef bint _read_ended
+
+    cdef on_ready(self)
+    cdef _read(self)
+    @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
+    cdef _read_into(self)
+    cdef _read_failed(self, int number)
+    cdef _end_of_stream(self)
+    cpdef set_protocol(self, protocol)
+    cdef _socket(self)
+    cdef _open(self, protocol, Channel channel)
+
+
+@cython.locals(transport=StreamTransport)
+cpdef StreamTransport open_stream(loop, sock, protocol, server=*, Channel channel=*)

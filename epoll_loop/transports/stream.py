@@ -1,0 +1,233 @@
+"""StreamTransport: a connected TCP or Unix stream socket."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from asyncio.trsock import TransportSocket
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.transports.base import Transport, _oserror
+
+if TYPE_CHECKING:
+    from epoll_loop.core.poller import Channel
+    from epoll_loop.core.reactor import Reactor
+
+_EAGAIN = errno.EAGAIN
+
+
+class StreamTransport(Transport):
+    """The transport of `create_connection()` and `create_server()`, as asyncio's "Transports and Protocols" describes it."""
+
+    __slots__ = ("_buffered", "_paused", "_read_ended")
+
+    def __init__(
+        self,
+        loop: Reactor,
+        sock: socket.socket | None,
+        fd: int,
+        peer: Any,
+        context: Context,
+        server: Any,
+    ) -> None:
+        Transport.__init__(self, loop, sock, fd, peer, context, server)
+        self._buffered = False
+        self._paused = False  # pause_reading() was called
+        self._read_ended = False  # the peer's end of the stream was read
+
+    # Reading
+
+    def on_ready(self) -> None:
+        if self._size and self.writable and not self._unflushed:
+            self.flush()
+        if self.readable and not self._paused and not self._closing and not self._read_ended:
+            if self._buffered:
+                self._read_into()
+            else:
+                self._read()
+
+    def _read(self) -> None:
+        # One bounded read an iteration (I16). The bookkeeping comes before the protocol's turn: it may pause, close,
+        # write, change the protocol or raise.
+        data = syscalls.recv(self._sock, self.fd)  # type: ignore[arg-type]
+        if type(data) is not bytes:
+            self._read_failed(-data)
+            return
+        if not data:
+            self._end_of_stream()
+            return
+        if self.ended or syscalls.filled(data):
+            self._loop.carry_over(self)
+        else:
+            self.readable = False  # a short read of a stream whose end is not in sight (I14)
+        try:
+            syscalls.call1(self._context, self._protocol.data_received, data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+
+    def _read_into(self) -> None:
+        try:
+            buffer = syscalls.call1(self._context, self._protocol.get_buffer, -1)
+            size = len(buffer)
+            if not size:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return
+        if self._paused or self._closing:
+            return
+        count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
+        if count < 0:
+            self._read_failed(-count)
+            return
+        if count == 0:
+            self._end_of_stream()
+            return
+        if self.ended or count == size:
+            self._loop.carry_over(self)
+        else:
+            self.readable = False
+        try:
+            syscalls.call1(self._context, self._protocol.buffer_updated, count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+
+    def _read_failed(self, number: int) -> None:
+        if number == _EAGAIN:
+            self.readable = False
+        else:
+            self._fatal_error(_oserror(number), "Fatal read error on socket transport")
+
+    def _end_of_stream(self) -> None:
+        self._read_ended = True
+        try:
+            keep_open = syscalls.call0(self._context, self._protocol.eof_received)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")
+            return
+        if not keep_open:
+            self.close()
+
+    def is_reading(self) -> bool:
+        """Return True if the protocol gets what comes."""
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
+        if not self._closing:
+            self._paused = True
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
+        if self._closing or not self._paused:
+            return
+        self._paused = False
+        if self.readable:
+            self._loop.carry_over(self)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Let another protocol have the connection from now on."""
+        self._protocol = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    # Writing
+
+    def can_write_eof(self) -> bool:
+        """Return True: the stream can be half-closed."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send what is queued and then the end of the stream, shutdown(2); reading goes on."""
+        if self._closing or self._eof:
+            return
+        self._eof = True
+        if self._size == 0:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._socket().shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            if exc.errno != errno.ENOTCONN:  # the peer is gone; the next read says so
+                self._fatal_error(exc, "Fatal error: shutdown(SHUT_WR) failed")
+
+    # What is known of it
+
+    def _socket(self) -> socket.socket:
+        if self._sock is None:
+            self._sock = syscalls.socket_of(self.fd, self._peer)
+        return self._sock
+
+    def _find_extra(self, name: str) -> Any:
+        if name == "peername":
+            return syscalls.address(self._peer)
+        if self.fd < 0:
+            return None
+        if name == "socket":
+            return TransportSocket(self._socket())
+        if name == "sockname":
+            try:
+                return self._socket().getsockname()
+            except OSError:
+                return None
+        return None
+
+    def _is_polling(self) -> bool:
+        return not self._closing and not self._paused and not self._read_ended
+
+    # Opening
+
+    def _open(self, protocol: Any, channel: Channel | None) -> None:
+        if channel is None:
+            self._loop._poller.add(self, True)
+        else:
+            self._loop._poller.adopt(self, channel)
+            if self.readable:
+                self._loop.carry_over(self)
+        self.set_protocol(protocol)
+        if self._server is not None:
+            self._server._attach(self)
+        try:
+            syscalls.call1(self._context, protocol.connection_made, self)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "Exception in protocol.connection_made()")
+
+
+def open_stream(
+    loop: Reactor,
+    sock: socket.socket,
+    protocol: Any,
+    server: Any = None,
+    channel: Channel | None = None,
+) -> StreamTransport:
+    """Return the transport of a connected, non-blocking stream socket; `connection_made()` has been called.
+
+    `channel` is the watch of the connect, whose registration goes on. OSError if the socket can not be registered; it is
+    left open then.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_TCP):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        peer = None
+    transport = StreamTransport(loop, sock, sock.fileno(), peer, syscalls.copy_context(), server)
+    try:
+        transport._open(protocol, channel)
+    except OSError:
+        transport.fd = -1  # not ours
+        raise
+    return transport

@@ -1,0 +1,47 @@
+"""What every test has: our loop under the async tests, and a `loop` fixture that looks for leaks."""
+
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+import epoll_loop
+
+
+def pytest_report_header() -> str:
+    build = "compiled" if epoll_loop.COMPILED else "pure"
+    return f"epoll_loop: {build} build, {epoll_loop.__file__}"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """pytest-asyncio's way to choose a loop, on every Python (policies go away in 3.16)."""
+    return {"epoll_loop": epoll_loop.new_event_loop}
+
+
+def open_fds() -> dict[int, str]:
+    """The open descriptors of this process, each with what it points to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # the descriptor that listdir itself had open
+    return found
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A new loop, closed at the end, when as many descriptors have to be open as before."""
+    gc.collect()  # what an earlier test left to the collector is not ours
+    before = open_fds()
+    new = epoll_loop.new_event_loop()
+    try:
+        yield new
+    finally:
+        new.close()
+    gc.collect()
+    after = open_fds()
+    assert len(after) == len(before), f"descriptors: {before} before, {after} after, on {sys.version}"

@@ -1,0 +1,172 @@
+"""The benchmark's own arithmetic, and its C programs one against the other."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.figures import Spread, figure
+from benchmarks.load import parse_wrk, run_load
+from benchmarks.processes import MeasurementError, siblings
+from benchmarks.rows import BARE_C, ROWS, start
+from benchmarks.runner import run_row
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+
+ROUNDS = [
+    {"uvloop": {"rate": 100.0}, "epoll_loop": {"rate": 150.0}},
+    {"uvloop": {"rate": 50.0}, "epoll_loop": {"rate": 90.0}},
+    {"uvloop": {"rate": 200.0}, "epoll_loop": {"rate": 340.0}},
+]
+
+WRK = """\
+Running 1m test @ http://127.0.0.1:8080/plain
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     3.18ms    1.79ms  11.44ms   76.61%
+    Req/Sec    10.39k     1.59k   12.31k    50.00%
+  Latency Distribution
+     50%  271.00us
+     75%    3.28ms
+     90%    6.17ms
+     99%    1.02s
+  8272 requests in 801.58ms, 1.31MB read
+Requests/sec:  10319.61
+Transfer/sec:      1.63MB
+"""
+
+
+def test_figure_is_the_median_with_the_extremes() -> None:
+    assert figure(ROUNDS, "uvloop", "rate") == Spread(100, 50, 200)
+
+
+def test_ratio_is_taken_within_each_round() -> None:
+    # The ratio of the medians would be 1.5.
+    assert figure(ROUNDS, "epoll_loop", "rate", "uvloop") == Spread(1.7, 1.5, 1.8)
+
+
+def test_what_a_round_does_not_have_is_left_out() -> None:
+    assert (
+        figure([*ROUNDS[:1], {"uvloop": {"rate": 1.0}, "epoll_loop": {}}], "epoll_loop", "rate") == (150,) * 3
+    )
+    assert figure([{"epoll_loop": {"rate": 1.0}}], "epoll_loop", "rate", "uvloop") is None
+    assert figure(ROUNDS, "epoll_loop", "p50_us") is None
+
+
+def test_parse_wrk() -> None:
+    assert parse_wrk(WRK) == {
+        "requests": 8272,
+        "seconds": pytest.approx(0.80158),
+        "p50_us": 271.0,
+        "p99_us": pytest.approx(1.02e6),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  Non-2xx or 3xx responses: 7\n", "responses: 7"),
+        ("  Socket errors: connect 0, read 3, write 0, timeout 0\n", "read 3"),
+    ],
+)
+def test_parse_wrk_refuses_a_run_with_errors(line: str, said: str) -> None:
+    with pytest.raises(MeasurementError, match=said):
+        parse_wrk(WRK + line)
+
+
+def test_parse_wrk_refuses_what_is_no_result() -> None:
+    with pytest.raises(MeasurementError):
+        parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
+    with pytest.raises(MeasurementError):
+        parse_wrk(WRK.replace("8272 requests", "0 requests"))
+
+
+def test_a_core_is_its_own_sibling() -> None:
+    assert 0 in siblings(0)
+
+
+@needs_cc
+def test_load_and_echo_one_against_the_other() -> None:
+    (cells,) = run_row(ROWS["echo"], [BARE_C], rounds=1, seconds=0.1)
+    sample = cells[BARE_C]
+    assert sample["requests"] > 0
+    assert sample["rate"] == sample["requests"] / sample["seconds"]
+    assert 0 < sample["p50_us"] <= sample["p99_us"]
+    assert sample["cpu_us"] == pytest.approx(sample["user_us"] + sample["system_us"])
+    assert 0 < sample["cpu_us"] * sample["requests"] / 1e6 < 2
+
+
+@pytest.fixture
+def echo_port() -> Iterator[int]:
+    process = start(ROWS["echo"], BARE_C, None)
+    yield int(process.readline())
+    process.stop()
+
+
+@needs_cc
+def test_load_does_exactly_the_requests_asked_for(echo_port: int) -> None:
+    for connections, size in ((1, 1), (4, 1024), (20, 300_000)):
+        assert run_load(echo_port, connections, "--requests", 11, "--echo", size)["requests"] == 11
+
+
+@needs_cc
+def test_load_dies_of_a_wrong_answer() -> None:
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(connection.recv(3)[::-1])
+            connection.recv(1)  # until load is gone
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer)
+        server.start()
+        with pytest.raises(MeasurementError, match="differs"):
+            run_load(listener.getsockname()[1], 1, "--requests", 1, "--echo", 3)
+        server.join()
+
+
+@needs_cc
+def test_load_dies_where_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    for mode in (("--echo", 1), ("--http", "/"), ("--connect-abort",)):
+        with pytest.raises(MeasurementError, match="refused"):
+            run_load(port, 1, "--requests", 1, *mode)
+
+
+@needs_cc
+def test_load_dies_of_what_is_not_a_200(echo_port: int) -> None:
+    with pytest.raises(MeasurementError, match="not a 200"):
+        run_load(echo_port, 1, "--requests", 1, "--http", "/")
+
+
+@needs_cc
+@pytest.mark.parametrize("workload", ["json", "accept", "streams"])
+def test_load_against_a_server(workload: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.load.shutil.which", lambda name: None)  # no wrk: load.c speaks HTTP too
+    said: list[str] = []
+    (cells,) = run_row(ROWS[workload], ["asyncio"], rounds=1, seconds=0.1, say=said.append)
+    assert not said
+    assert cells["asyncio"]["requests"] > 0
+
+
+@needs_cc
+def test_a_loop_that_fails_is_named_and_left_out() -> None:
+    calls: list[float] = []
+
+    def cell(process: object, line: str, seconds: float) -> dict[str, float]:
+        calls.append(seconds)
+        if len(calls) == 3:  # the warm-up, the first round, and then
+            raise MeasurementError("no more")
+        return {"rate": 1.0}
+
+    said: list[str] = []
+    row = replace(ROWS["echo"], cell=cell)
+    rounds = list(run_row(row, [BARE_C], rounds=3, seconds=0.1, say=said.append))
+    assert rounds == [{BARE_C: {"rate": 1.0}}, {BARE_C: {}}, {BARE_C: {}}]
+    assert len(calls) == 3
+    assert len(said) == 1
+    assert f"{BARE_C} fails: no more" in said[0]
