@@ -30,7 +30,7 @@ from benchmarks.processes import cores
 from benchmarks.rows import BARE_C, ROWS, Row
 from benchmarks.runner import run_row
 
-WIDTH = 120  # that the tables need; taken where the output is not a terminal
+WIDTH = 132  # that the tables need; taken where the output is not a terminal
 
 
 def table(row: Row, rounds: Sequence[Round], loops: Sequence[str], narrow: bool) -> Table:
@@ -61,7 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
     parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
     parser.add_argument("--rounds", type=int, default=5, help="of every row (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.7, help="of a cell (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a cell (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the rounds as measured")
     arguments = parser.parse_args(argv)
     for given, known in ((arguments.only, ROWS), (arguments.loops, LOOPS)):

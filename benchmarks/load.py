@@ -57,8 +57,10 @@ def parse_wrk(output: str) -> dict[str, float]:
             raise MeasurementError(next(line.strip() for line in output.splitlines() if complaint in line))
     total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", output)
     latency = dict(re.findall(r"^\s*(\d+)%\s+([\d.]+(?:us|ms|s|m))$", output, re.MULTILINE))
-    if not total or not {"50", "99"} <= latency.keys() or not int(total[1]):
+    if not total or not {"50", "99"} <= latency.keys():
         raise MeasurementError(f"wrk printed no result: {output.strip()!r}")
+    if not int(total[1]):
+        raise MeasurementError("wrk had no answer in the time given")
     return {
         "requests": int(total[1]),
         "seconds": float(total[2]) * UNITS[total[3]] / 1e6,

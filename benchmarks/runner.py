@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from benchmarks.figures import Round
-from benchmarks.processes import MeasurementError, Process
+from benchmarks.processes import MeasurementError
 from benchmarks.rows import Row, Sample, start
 
 WARM_UP = 0.15  # seconds, once for every process
@@ -22,7 +22,7 @@ def run_row(
 ) -> Iterator[Round]:
     """Yields the rounds. The row's processes start together; in a round they have a cell each, in turn.
 
-    They run on `core`. A loop that fails is named by `say`, and left out from there on.
+    They run on `core`. A cell that fails is told to `say`, and empty.
     """
     if row.fresh and rounds > 1:
         for _ in range(rounds):
@@ -34,23 +34,16 @@ def run_row(
             stack.callback(process.stop)
         lines: dict[str, str] = {}
 
-        def attempt(loop: str, step: Callable[[str, Process], Sample]) -> Sample:
-            if loop in processes:
-                try:
-                    return step(loop, processes[loop])
-                except (MeasurementError, OSError) as error:
-                    say(f"{row.title}: {loop} fails: {error}")
-                    del processes[loop]
-            return {}
-
-        def ready(loop: str, process: Process) -> Sample:
-            lines[loop] = process.readline()
-            return {} if row.fresh else row.cell(process, lines[loop], WARM_UP)
-
-        def cell(loop: str, process: Process) -> Sample:
-            return row.cell(process, lines[loop], seconds * row.part)
+        def cell(loop: str, seconds: float) -> Sample:
+            try:
+                if loop not in lines:
+                    lines[loop] = processes[loop].readline()
+                return row.cell(processes[loop], lines[loop], seconds) if seconds else {}
+            except (MeasurementError, OSError) as error:
+                say(f"{row.title}: {loop} fails: {error}")
+                return {}
 
         for loop in loops:
-            attempt(loop, ready)
+            cell(loop, 0 if row.fresh else WARM_UP)
         for _ in range(rounds):
-            yield {loop: attempt(loop, cell) for loop in loops}
+            yield {loop: cell(loop, seconds * row.part) for loop in loops}

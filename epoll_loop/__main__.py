@@ -19,7 +19,7 @@ import platform
 import runpy
 import sys
 import textwrap
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
@@ -84,7 +84,9 @@ def run_path(path: str, argv: list[str]) -> None:
     """Do what `python path` does."""
     sys.argv[:] = argv
     if pkgutil.get_importer(path) is not None:  # a directory or a zip file
-        _set_first_path(path)
+        if sys.flags.safe_path:
+            sys.path.insert(0, "")  # the program's own modules are found in it, come what may
+        sys.path[0] = os.path.abspath(path)
         _new_main()
         runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
         return
@@ -111,7 +113,7 @@ def _compile(source: str | bytes, file: str) -> CodeType:
 def _new_main() -> ModuleType:
     """Put a fresh `__main__` in the place of this one, for good: pickle and threads need it to the end."""
     module = sys.modules["__main__"] = ModuleType("__main__")
-    module.__dict__["__builtins__"] = sys.modules["builtins"]
+    module.__dict__.update(__builtins__=sys.modules["builtins"], __loader__=BuiltinImporter)
     return module
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
+from epoll_loop.core.epoll import FORKED
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
@@ -41,6 +42,18 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be called
     from others. In a forked child it refuses to run, and a new one works.
     """
+
+    # All of the state is in slots: a loop without an instance dictionary has its methods looked up faster.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shut_down",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shut_down",
+        "_signal_handlers",
+        "_signal_sockets",
+        "_wakeup_before",
+    )
 
     def __init__(self) -> None:
         Reactor.__init__(self)
@@ -114,7 +127,7 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
         if events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
         if self._poller.forked:
-            raise RuntimeError("this event loop belongs to the parent process; a forked child needs a new one")
+            raise RuntimeError(FORKED)
 
     def close(self) -> None:
         """Send what is still queued, as far as the kernel takes it, and free everything. RuntimeError while running."""

@@ -112,7 +112,7 @@ def test_slots_are_the_attributes_of_the_pxd(name):
 
 MINIATURE = {
     "README.md": "",
-    "epoll_loop/__init__.py": "from epoll_loop._build import COMPILED\n",
+    "epoll_loop/__init__.py": "from epoll_loop._build import COMPILED\n__version__ = '0.0'\n",
     "epoll_loop/core/__init__.py": "",
     "epoll_loop/core/syscalls.py": "def half() -> str:\n    return 'py'\n",
     "epoll_loop/core/syscalls.pyx": "cpdef half():\n    return 'pyx'\n",

@@ -1,6 +1,7 @@
 cimport cython
 
 from epoll_loop.core.poller cimport Channel
+from epoll_loop.core.queue cimport Queue
 from epoll_loop.core.syscalls cimport EpollSet, Event
 
 cdef unsigned int _IN, _OUT, _ENDED, _READABLE, _WRITABLE, _EDGE
@@ -12,21 +13,23 @@ cdef class Epoll:
     cdef EpollSet _set
     cdef int _waker
     cdef object _waker_lock
+    cdef Queue active
     cdef public bint forked
     cdef public int stale
 
     @cython.locals(fd=int, displaced=Channel)
     cpdef add(self, Channel channel, bint edge)
-    cpdef modify(self, Channel channel)
+    cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
     cpdef adopt(self, Channel new, Channel old)
     @cython.locals(count=int, i=int, fd=int, stale=int, mask="unsigned int", events="Event *", channels=list, channel=Channel)
-    cpdef wait(self, double timeout, list active)
+    cpdef wait(self, double timeout)
     cpdef wake(self)
-    @cython.locals(channel=Channel, old=EpollSet)
+    @cython.locals(channel=Channel, old=EpollSet, mask="unsigned int")
     cpdef rebuild(self)
     @cython.locals(channel=Channel)
     cpdef close(self)
     cpdef list channels(self)
     cpdef Channel lookup(self, int fd)
+    cdef _forget(self, Channel channel)
     cdef _unregister(self, int fd)

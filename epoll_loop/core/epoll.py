@@ -17,6 +17,7 @@ import select
 import threading
 
 from epoll_loop.core.poller import Channel
+from epoll_loop.core.queue import Queue
 from epoll_loop.core.syscalls import EpollSet
 
 _IN = select.EPOLLIN
@@ -27,6 +28,10 @@ _READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
+# Of a number that was closed: not open, open again as another file, open again as a file that epoll does not do.
+_UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
+
+FORKED = "this event loop belongs to the parent process; a forked child needs a new one"
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -34,11 +39,12 @@ WRITE = select.EPOLLOUT
 class Epoll:
     """An epoll set, the channels in it by number, and an eventfd(2) to interrupt its sleep."""
 
-    __slots__ = ("_channels", "_set", "_waker", "_waker_lock", "forked", "stale")
+    __slots__ = ("_channels", "_set", "_waker", "_waker_lock", "active", "forked", "stale")
 
     def __init__(self) -> None:
         self._set = EpollSet()
         self._channels: list[Channel | None] = []
+        self.active = Queue()  # channels with readiness to use: the last events', and what was carried over
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waker_lock = threading.Lock()
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
@@ -46,6 +52,8 @@ class Epoll:
         self.stale = 0  # events that came for nobody
 
     def add(self, channel: Channel, edge: bool) -> None:
+        if self.forked:
+            raise RuntimeError(FORKED)
         fd = channel.fd
         if fd >= len(self._channels):
             self._channels.extend([None] * (fd + 1))
@@ -54,26 +62,29 @@ class Epoll:
         channel.edge = edge
         self._set.add(fd, _EDGE if edge else channel.interest)
         channel.armed = True
+        channel.queue = self.active
         self._channels[fd] = channel
         if displaced is not None:
             displaced.armed = False
             self.rebuild()
 
-    def modify(self, channel: Channel) -> None:
-        try:
-            self._set.modify(channel.fd, channel.interest)
-        except FileNotFoundError:
-            # Closed and opened again behind our back: what the old description still reports is not for this channel.
-            self._set.add(channel.fd, channel.interest)
-            self.rebuild()
+    def modify(self, channel: Channel) -> bool:
+        if not self.forked:
+            try:
+                self._set.modify(channel.fd, channel.interest)
+            except OSError as exc:
+                if exc.errno not in _UNKNOWN:
+                    raise
+                self._forget(channel)
+                self.rebuild()
+                return False
+        return True
 
     def remove(self, channel: Channel) -> None:
-        if not channel.armed:
-            return
-        channel.armed = False
-        self._channels[channel.fd] = None
-        if not self.forked:
-            self._unregister(channel.fd)
+        if channel.armed:
+            self._forget(channel)
+            if not self.forked:
+                self._unregister(channel.fd)
 
     def adopt(self, new: Channel, old: Channel) -> None:
         new.edge = old.edge
@@ -82,10 +93,11 @@ class Epoll:
         new.readable = old.readable
         new.writable = old.writable
         new.armed = True
+        new.queue = old.queue
         old.armed = False
         self._channels[new.fd] = new
 
-    def wait(self, timeout: float, active: list[Channel]) -> None:
+    def wait(self, timeout: float) -> None:
         count = self._set.wait(timeout)
         events = self._set.events
         channels = self._channels
@@ -107,7 +119,7 @@ class Epoll:
                 channel.ended = True
             if not channel.queued:
                 channel.queued = True
-                active.append(channel)
+                self.active.append(channel)
         if stale >= 0:  # last, since it may replace the set whose events these are
             self.stale += 1
             self._unregister(stale)
@@ -127,19 +139,21 @@ class Epoll:
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         for channel in self._channels:
             if channel is not None:
-                channel.queued = False  # it may be on a list that was lost; on two lists it is only looked at twice
+                mask = _EDGE if channel.edge else channel.interest
+                if not channel.edge:
+                    channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
-                    self._set.add(channel.fd, _EDGE if channel.edge else channel.interest)
+                    old.modify(channel.fd, mask)  # fails where the number is not that file any more
+                    self._set.add(channel.fd, mask)
                 except OSError:
-                    channel.armed = False  # its descriptor is closed already
-                    self._channels[channel.fd] = None
+                    self._forget(channel)
         old.close()
 
     def close(self) -> None:
-        for channel in self._channels:
-            if channel is not None:
-                channel.armed = False
+        for channel in self.channels():
+            self._forget(channel)
         self._channels.clear()
+        self.active.clear()
         self._set.close()
         with self._waker_lock:
             os.close(self._waker)
@@ -157,11 +171,15 @@ class Epoll:
         """Return the descriptor of the epoll set."""
         return self._set.fileno()
 
+    def _forget(self, channel: Channel) -> None:
+        channel.armed = False
+        self._channels[channel.fd] = None
+
     def _unregister(self, fd: int) -> None:
         try:
             self._set.remove(fd)
         except OSError as exc:
             # Closed behind our back: if a dup keeps the description alive, only a new set is rid of it.
-            if exc.errno not in (errno.EBADF, errno.ENOENT):
+            if exc.errno not in _UNKNOWN:
                 raise
             self.rebuild()

@@ -1,8 +1,9 @@
 cimport cython
 
+from epoll_loop.core cimport syscalls
+from epoll_loop.core.queue cimport Link
 
-@cython.freelist(256)
-cdef class Handle:
+cdef class Handle(Link):
     cdef object __weakref__
     cdef public object _args
     cdef public object _callback
@@ -11,6 +12,7 @@ cdef class Handle:
     cdef public object _loop
     cdef public object _source_traceback
 
+    cdef turn(self)
     cpdef _run(self)
     cdef _failed(self, exc)
     cpdef list _describe(self)

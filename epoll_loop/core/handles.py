@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from epoll_loop.core import syscalls
+from epoll_loop.core.queue import Link
 
 
 
@@ -23,7 +24,7 @@ def outer_stack() -> traceback.StackSummary:
     return stack
 
 
-class Handle:
+class Handle(Link):
     """A scheduled callback, the `asyncio.Handle` of this loop.
 
     It cannot inherit from asyncio's class, whose slots are laid out differently; `isinstance()` says yes all the same.
@@ -46,6 +47,7 @@ class Handle:
         loop: Any,
         context: Context | None = None,
     ) -> None:
+        Link.__init__(self)
         self._callback = callback
         self._args = args
         self._loop = loop
@@ -76,13 +78,18 @@ class Handle:
         """Return the `contextvars.Context` that the callback runs in."""
         return self._context
 
+    def turn(self) -> None:
+        if not self._cancelled:
+            try:
+                syscalls.call(self._context, self._callback, self._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._failed(exc)
+        self = None  # type: ignore[assignment]  # the frame may live on in a traceback: see syscalls.call()
+
     def _run(self) -> None:
-        try:
-            syscalls.call(self._context, self._callback, self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._failed(exc)
+        self.turn()
 
     def _failed(self, exc: BaseException) -> None:
         source = format_helpers._format_callback_source(self._callback, self._args)
@@ -104,3 +111,6 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<{' '.join(self._describe())}>"
+
+
+syscalls.keep_memory(Handle)

@@ -1,21 +1,25 @@
 cimport cython
 
 from epoll_loop.core.handles cimport Handle
+from epoll_loop.core.queue cimport Link, Queue
 
 
-cdef class Channel:
+cdef class Channel(Link):
     cdef object __weakref__
     cdef readonly int fd
     cdef unsigned int interest
     cdef readonly bint armed
     cdef bint edge
     cdef readonly bint ended
+    cdef Queue queue
     cdef bint queued
     cdef readonly bint readable
     cdef readonly bint writable
 
+    cdef carry_over(self)
+    cdef turn(self)
+    cdef interrupted(self)
     cdef on_ready(self)
-    cdef flush(self)
 
 
 cdef class Watch(Channel):

@@ -7,7 +7,7 @@ once (I1, I7); in between the poller is never told anything, and readiness is re
     readable   IN, RDHUP, ERR, HUP           EAGAIN; a short read of a stream whose end is not in sight (I14)
     writable   OUT, ERR, HUP                 EAGAIN; a short write (I17)
     ended      RDHUP, ERR, HUP               nothing: from then on reads go on until 0 or an error
-    queued     the poller or carry_over()    the reactor, just before on_ready()
+    queued     wait() or carry_over()        turn(), just before on_ready()
     armed      add()                         remove(); what still arrives for a channel without it is dropped (I3)
 
 Readiness is a hint, the system call is the truth: a bit too many costs one EAGAIN, a bit too few costs a hang.
@@ -16,10 +16,11 @@ A back end (`epoll.py`) has these verbs:
 
     add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
                             for `channel.interest` alone. OSError (EPERM for a regular file) leaves nothing behind.
-    modify(channel)         tell the kernel a level-triggered channel's new interest.
+    modify(channel)         tell the kernel a level-triggered channel's new interest; False if it does not know the channel
+                            any more (the descriptor was closed behind our back), which is removed then.
     remove(channel)         unregister, always before the descriptor is closed (I4). Never raises.
     adopt(new, old)         hand a registration on to another channel; no system call.
-    wait(timeout, active)   sleep until something is ready, then mark the channels and append them to `active`; runs no
+    wait(timeout)           sleep until something is ready, then mark the channels and append them to `active`; runs no
                             callback (I2).
     wake()                  make a wait() in another thread, or the next one, return. From any thread, any signal handler.
     rebuild()               start again with a new set: for what can not be removed any more, and for lost edges.
@@ -29,15 +30,18 @@ A back end (`epoll.py`) has these verbs:
 from __future__ import annotations
 
 from epoll_loop.core.handles import Handle
+from epoll_loop.core.queue import Link, Queue
 
 
-class Channel:
+class Channel(Link):
     """A descriptor and its remembered readiness. The classes above say what is done with it."""
 
-    __slots__ = ("__weakref__", "armed", "edge", "ended", "fd", "interest", "queued", "readable", "writable")
+    __slots__ = ("__weakref__", "armed", "edge", "ended", "fd", "interest", "queue", "queued", "readable", "writable")
 
     def __init__(self, fd: int) -> None:
+        Link.__init__(self)
         self.fd = fd
+        self.queue: Queue | None = None  # of the poller; set while armed
         self.armed = False
         self.edge = True
         self.ended = False
@@ -46,11 +50,23 @@ class Channel:
         self.readable = False
         self.writable = False
 
+    def carry_over(self) -> None:
+        """Go on in the next iteration, behind the others: there is readiness left that the kernel will not tell again."""
+        if not self.queued and self.queue is not None:
+            self.queued = True
+            self.queue.append(self)
+
+    def turn(self) -> None:
+        self.queued = False
+        if self.armed:
+            self.on_ready()
+
+    def interrupted(self) -> None:
+        if self.armed:
+            self.carry_over()
+
     def on_ready(self) -> None:
         """Use the readiness: called once an iteration while there is any, with bounded work (I16)."""
-
-    def flush(self) -> None:
-        """Send what was written in this iteration."""
 
 
 class Watch(Channel):
@@ -70,6 +86,16 @@ class Watch(Channel):
             self.readable = False
             self.writable = False
         if readable and self.reader is not None:
-            self.reader._run()
+            self.reader.turn()
         if writable and self.writer is not None and self.armed:
-            self.writer._run()
+            self.writer.turn()
+
+    def drop(self) -> None:
+        """Cancel both handles."""
+        for handle in (self.reader, self.writer):
+            if handle is not None:
+                handle.cancel()
+        self.reader = self.writer = None
+
+    def __repr__(self) -> str:
+        return f"<Watch fd={self.fd} reader={self.reader!r} writer={self.writer!r}>"

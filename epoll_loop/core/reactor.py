@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 import threading
 from asyncio import Future, Task
 from collections.abc import Callable, Coroutine
@@ -21,13 +22,15 @@ from contextvars import Context
 from typing import Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.epoll import READ, WRITE, Epoll
+from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
 from epoll_loop.core.handles import Handle, outer_stack
 from epoll_loop.core.poller import Channel, Watch
+from epoll_loop.core.queue import Link, Queue
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
 _LONGEST_SLEEP = 86400.0
+_NEVER = math.inf
 
 
 class Reactor:
@@ -36,13 +39,12 @@ class Reactor:
     __slots__ = (
         "__weakref__",
         "_asleep",
-        "_batch",
-        "_carried",
         "_closed",
         "_debug",
         "_incoming",
         "_poller",
         "_ready",
+        "_sent",
         "_stopping",
         "_task_factory",
         "_thread_id",
@@ -55,12 +57,11 @@ class Reactor:
     def __init__(self) -> None:
         self._poller = Epoll()
         self._timers = TimerQueue()
-        self._ready: list[Handle] = []
-        # Sent by call_soon_threadsafe(): a deque, whose append and popleft need no lock, in every build.
+        self._ready = Queue()
+        # What call_soon_threadsafe() has sent: a deque, whose append and popleft need no lock; `_sent` is set after.
         self._incoming: collections.deque[Handle] = collections.deque()
-        self._carried: list[Channel] = []  # they have readiness left, and the kernel will not tell us again (I16)
-        self._unflushed: list[Channel] = []
-        self._batch: list[Any] = []  # what the present phase has still to do
+        self._sent = False
+        self._unflushed = Queue()  # transports that have written
         self._asleep = False
         self._torn = False  # an exception left the poll phase: edges may be lost
         self._stopping = False
@@ -87,6 +88,9 @@ class Reactor:
         if self._debug:
             self._check_thread()
             _check_callback(callback, "call_soon")
+        return self._soon(callback, args, context)
+
+    def _soon(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> Handle:
         handle = Handle.__new__(Handle)
         handle._callback = callback
         handle._args = args
@@ -94,6 +98,9 @@ class Reactor:
         handle._context = syscalls.copy_context() if context is None else context
         handle._cancelled = False
         handle._source_traceback = outer_stack() if self._debug else None
+        handle.next = None
+        if self._sent:
+            self._receive()  # what was sent before this comes before this
         self._ready.append(handle)
         return handle
 
@@ -106,12 +113,10 @@ class Reactor:
         if self._debug:
             _check_callback(callback, "call_soon_threadsafe")
         handle = Handle(callback, args, self, context)
-        if self._thread_id == threading.get_ident() and not self._asleep:
-            self._ready.append(handle)  # one queue, so that the order of the calls is kept
-            return handle
         # The order of these: append, then look whether the loop sleeps. The loop says first that it is going to sleep and
         # looks then whether something has come. So one of the two sees the other (I24).
         self._incoming.append(handle)
+        self._sent = True
         if self._asleep:
             self._asleep = False  # one write a sleep
             self._poller.wake()
@@ -149,6 +154,7 @@ class Reactor:
         timer._cancelled = False
         timer._source_traceback = outer_stack() if self._debug else None
         timer._when = when
+        timer.next = None
         self._timers.push(timer)
         return timer
 
@@ -204,22 +210,22 @@ class Reactor:
 
     def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
         handle = Handle(callback, args, self)
-        watch = self._foreign(fd)
-        old = watch.reader
+        watch = self._arm(_fileno(fd), READ)
+        if watch.reader is not None:
+            watch.reader.cancel()
         watch.reader = handle
-        self._arm(watch, READ, old)
         return handle
 
     def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
         handle = Handle(callback, args, self)
-        watch = self._foreign(fd)
-        old = watch.writer
+        watch = self._arm(_fileno(fd), WRITE)
+        if watch.writer is not None:
+            watch.writer.cancel()
         watch.writer = handle
-        self._arm(watch, WRITE, old)
         return handle
 
     def _remove_reader(self, fd: Any) -> bool:
-        watch = self._watched(fd)
+        watch = self._watched(_fileno(fd))
         if watch is None or watch.reader is None:
             return False
         watch.reader.cancel()
@@ -228,7 +234,7 @@ class Reactor:
         return True
 
     def _remove_writer(self, fd: Any) -> bool:
-        watch = self._watched(fd)
+        watch = self._watched(_fileno(fd))
         if watch is None or watch.writer is None:
             return False
         watch.writer.cancel()
@@ -236,35 +242,33 @@ class Reactor:
         self._disarm(watch, WRITE)
         return True
 
-    def _watched(self, fd: Any) -> Watch | None:
-        if self._closed:
-            return None
-        number = _fileno(fd)
-        channel = self._poller.lookup(number)
+    def _watched(self, fd: int) -> Watch | None:
+        channel = self._poller.lookup(fd)
         if channel is not None and (type(channel) is not Watch or channel.edge):
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {channel!r}")
         return channel
 
-    def _foreign(self, fd: Any) -> Watch:
+    def _arm(self, fd: int, interest: int) -> Watch:
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        return self._watched(fd) or Watch(_fileno(fd))
-
-    def _arm(self, watch: Watch, interest: int, old: Handle | None) -> None:
-        watch.interest |= interest
-        if watch.armed:
-            self._poller.modify(watch)  # also when nothing changes: the kernel notices a descriptor that was reopened
-        else:
-            self._poller.add(watch, False)
-        if old is not None:
-            old.cancel()
+        watch = self._watched(fd)
+        if watch is not None:
+            watch.interest |= interest
+            # Also when nothing changes: the kernel notices a descriptor that was closed and opened again.
+            if self._poller.modify(watch):
+                return watch
+            watch.drop()
+        watch = Watch(fd)
+        watch.interest = interest
+        self._poller.add(watch, False)
+        return watch
 
     def _disarm(self, watch: Watch, interest: int) -> None:
         watch.interest &= ~interest
-        if watch.interest:
-            self._poller.modify(watch)
-        else:
+        if not watch.interest:
             self._poller.remove(watch)
+        elif not self._poller.modify(watch):
+            watch.drop()
 
     def _watch_edge(self, fd: int, callback: Callable[[], Any]) -> Watch:
         watch = Watch(fd)
@@ -281,12 +285,6 @@ class Reactor:
     def _channels(self) -> list[Channel]:
         return self._poller.channels()
 
-    def carry_over(self, channel: Channel) -> None:
-        """Let a channel that has readiness left go on in the next iteration, behind the others."""
-        if not channel.queued:
-            channel.queued = True
-            self._carried.append(channel)
-
     # The iteration
 
     def _run(self) -> None:
@@ -297,110 +295,85 @@ class Reactor:
                 return
 
     def _run_once(self) -> None:
-        active: list[Channel] = []
-        if self._poller.forked:
-            raise RuntimeError("this event loop belongs to the parent process; a forked child needs a new one")
+        poller = self._poller
+        if poller.forked:
+            raise RuntimeError(FORKED)
         if self._torn:
-            self._poller.rebuild()
+            poller.rebuild()
         self._torn = True
-        if self._ready or self._carried or self._unflushed or self._stopping:
-            self._poller.wait(0.0, active)
+        if (
+            self._ready.head is not None
+            or poller.active.head is not None
+            or self._unflushed.head is not None
+            or self._sent
+            or self._stopping
+        ):
+            poller.wait(0.0)
         else:
-            self._sleep(active)
+            self._sleep()
         self._torn = False
-        if self._carried:
-            active += self._carried
-            self._carried = []
-        if active:
-            self._dispatch(active)
-        self._timers_due()
-        while self._incoming:
-            self._ready.append(self._incoming.popleft())
-        if self._ready:
-            self._run_ready()
-        if self._unflushed:
-            self._flush()
+        if poller.active.head is not None:
+            self._turns(poller.active)
+        if self._timers._heap:
+            self._timers.pop_due(syscalls.monotonic(), self._ready)
+        if self._sent:
+            self._receive()
+        if self._ready.head is not None:
+            self._turns(self._ready)
+        if self._unflushed.head is not None:
+            self._turns(self._unflushed)
 
-    def _sleep(self, active: list[Channel]) -> None:
+    def _sleep(self) -> None:
         timeout = -1.0
         deadline = self._timers.next()
-        if deadline >= 0:
+        if deadline != _NEVER:
             timeout = min(max(deadline - syscalls.monotonic(), 0.0), _LONGEST_SLEEP)
         self._asleep = True
         try:
-            # Asleep first, then this look at the queue: see call_soon_threadsafe().
-            self._poller.wait(0.0 if self._incoming else timeout, active)
+            # Asleep first, then this look at the queues: see call_soon_threadsafe(). A signal handler may call either.
+            if self._sent or self._ready.head is not None:
+                timeout = 0.0
+            self._poller.wait(timeout)
         finally:
             self._asleep = False
 
-    def _dispatch(self, active: list[Channel]) -> None:
-        self._batch = active
-        active.reverse()
+    def _turns(self, queue: Queue) -> None:
+        # What was there at the beginning and no more (I21). What an exception leaves stays for the next run.
+        last = queue.tail
+        link: Link | None = None
         try:
-            while active:
-                channel = active.pop()
-                channel.queued = False
-                if channel.armed:
-                    if self._debug:
-                        started = syscalls.monotonic()
-                        channel.on_ready()
-                        self._took(channel, syscalls.monotonic() - started)  # type: ignore[attr-defined]
-                    else:
-                        channel.on_ready()
+            while link is not last:
+                link = queue.pop()
+                if link is None or self._poller.forked:
+                    return  # we are a forked child by now: _forget() has emptied the queue
+                if self._debug:
+                    started = syscalls.monotonic()
+                    link.turn()
+                    self._took(link, syscalls.monotonic() - started)  # type: ignore[attr-defined]
+                else:
+                    link.turn()
+        except BaseException:
+            if link is not None:
+                link.interrupted()
+            raise
         finally:
-            if active:
-                active.reverse()
-                self._carried = active + self._carried
+            link = last = None  # the frame may live on in a traceback: see syscalls.call()
 
-    def _timers_due(self) -> None:
-        if self._timers._heap:
-            self._timers.pop_due(syscalls.monotonic(), self._ready)
-
-    def _run_ready(self) -> None:
-        ready = self._ready
-        self._ready = []
-        self._batch = ready
-        ready.reverse()
-        try:
-            while ready:
-                handle = ready.pop()
-                if not handle._cancelled:
-                    if self._debug:
-                        started = syscalls.monotonic()
-                        handle._run()
-                        self._took(handle, syscalls.monotonic() - started)  # type: ignore[attr-defined]
-                    else:
-                        handle._run()
-        finally:
-            if ready:
-                ready.reverse()
-                self._ready = ready + self._ready
-
-    def _flush(self) -> None:
-        unflushed = self._unflushed
-        self._unflushed = []
-        self._batch = unflushed
-        unflushed.reverse()
-        try:
-            while unflushed:
-                channel = unflushed.pop()
-                channel.flush()
-        finally:
-            if unflushed:
-                unflushed.reverse()
-                self._unflushed = unflushed + self._unflushed
+    def _receive(self) -> None:
+        self._sent = False  # first: what is sent from now on sets it again
+        while self._incoming:
+            self._ready.append(self._incoming.popleft())
 
     def _flush_all(self) -> None:
         # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
-        while self._unflushed:
-            self._flush()
+        while self._unflushed.head is not None:
+            self._turns(self._unflushed)
 
     def _forget(self) -> None:
-        # Also what the present phase has not come to: a forked child must not send the parent's bytes a second time.
-        self._batch.clear()
+        # Also what this iteration has not come to: a forked child must not send the parent's bytes a second time.
         self._ready.clear()
         self._incoming.clear()
-        self._carried.clear()
+        self._poller.active.clear()
         self._unflushed.clear()
         self._timers.clear()
 

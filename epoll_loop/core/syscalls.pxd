@@ -7,11 +7,13 @@ cpdef object call(object context, object callback, tuple args)
 cpdef object call0(object context, object callback)
 cpdef object call1(object context, object callback, object arg)
 cpdef object copy_context()
+cpdef object keep_memory(object type)
 
 cpdef object recv(object sock, int fd)
 cpdef bint filled(bytes data) except -1
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
-cpdef Py_ssize_t send(object sock, int fd, list chunks, Py_ssize_t offset) except? -1
+cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1
+cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1
 cpdef object accept(object sock, int fd)
 cpdef object address(object peer)
 cpdef object socket_of(int fd, object peer)
@@ -22,6 +24,7 @@ cpdef object close(object sock, int fd)
 cdef class EpollSet:
     cdef object _epoll
     cdef int _fd
+    cdef unsigned int _polls
     cdef Event *events
 
     cpdef add(self, int fd, unsigned int mask)

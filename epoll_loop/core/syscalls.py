@@ -25,10 +25,12 @@ __all__ = [
     "call1",
     "close",
     "copy_context",
+    "keep_memory",
     "monotonic",
     "recv",
     "recv_into",
     "send",
+    "sendmsg",
     "socket_of",
 ]
 
@@ -47,7 +49,15 @@ call0 = Context.run
 
 def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Return `callback(*args)`, run in `context`."""
-    return context.run(callback, *args)
+    try:
+        return context.run(callback, *args)
+    finally:
+        # A traceback keeps the frames below it, and so a failed task would keep itself alive.
+        del callback, args
+
+
+def keep_memory(kind: type) -> None:
+    """Keep the memory of some dead instances of an extension type for new ones: they come and go all the time."""
 
 
 def recv(sock: socket.socket, fd: int) -> bytes | int:
@@ -71,15 +81,18 @@ def recv_into(sock: socket.socket, fd: int, buffer: Any) -> int:
         return -(exc.errno or errno.EIO)
 
 
-def send(sock: socket.socket, fd: int, chunks: list[bytes], offset: int) -> int:
-    """send(2) or sendmsg(2) of `chunks` without the first `offset` bytes: the number of bytes taken, or -errno."""
+def send(sock: socket.socket, fd: int, data: bytes, offset: int) -> int:
+    """send(2) of `data` without its first `offset` bytes: the number of bytes taken, or -errno."""
     try:
-        if len(chunks) == 1:
-            return sock.send(memoryview(chunks[0])[offset:] if offset else chunks[0])
-        window: list[Any] = chunks[:IOV_MAX]
-        if offset:
-            window[0] = memoryview(chunks[0])[offset:]
-        return sock.sendmsg(window)
+        return sock.send(memoryview(data)[offset:] if offset else data)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def sendmsg(sock: socket.socket, fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
+    """sendmsg(2) of `first` without its first `offset` bytes and of `rest`, or as many as it takes at once. See `send()`."""
+    try:
+        return sock.sendmsg([memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
     except OSError as exc:
         return -(exc.errno or errno.EIO)
 

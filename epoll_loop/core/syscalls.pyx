@@ -7,6 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EINTR, ENOSYS, errno
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 import os
 import select
@@ -16,6 +17,7 @@ cdef extern from * nogil:
     """
     #include <netinet/in.h>
     #include <stdint.h>
+    #include <string.h>
     #include <sys/epoll.h>
     #include <sys/socket.h>
     #include <sys/syscall.h>
@@ -31,6 +33,87 @@ cdef extern from * nogil:
 
     /* One buffer for every loop: the GIL is held from recv(2) until the bytes are copied out. */
     static char epl_scratch[EPL_RECV_SIZE];
+
+    /* Handles come and go with every callback: keep the memory of some. */
+    enum { EPL_POOLS = 2, EPL_POOL_SIZE = 256 };
+    typedef struct { PyTypeObject *type; int count; PyObject *kept[EPL_POOL_SIZE]; } epl_pool;
+    static epl_pool epl_pools[EPL_POOLS];
+
+    static inline epl_pool *epl_pool_of(PyTypeObject *type) {
+        for (int i = 0; i < EPL_POOLS; i++)
+            if (epl_pools[i].type == type)
+                return &epl_pools[i];
+        return NULL;
+    }
+
+    static PyObject *epl_alloc(PyTypeObject *type, Py_ssize_t items) {
+        epl_pool *pool = epl_pool_of(type);
+        if (pool == NULL || pool->count == 0)
+            return PyType_GenericAlloc(type, items);
+        PyObject *object = pool->kept[--pool->count];
+        memset(object, 0, type->tp_basicsize);
+        PyObject_Init(object, type);
+        PyObject_GC_Track(object);
+        return object;
+    }
+
+    static void epl_free(void *object) {
+        epl_pool *pool = epl_pool_of(Py_TYPE((PyObject *) object));
+        if (pool == NULL || pool->count == EPL_POOL_SIZE)
+            PyObject_GC_Del(object);
+        else
+            pool->kept[pool->count++] = (PyObject *) object;
+    }
+
+    static void epl_keep_memory(PyObject *kind) {
+    #ifndef Py_GIL_DISABLED
+        PyTypeObject *type = (PyTypeObject *) kind;
+        epl_pool *pool = epl_pool_of(NULL);
+        if (pool != NULL) {
+            pool->type = type;
+            type->tp_alloc = epl_alloc;
+            type->tp_free = epl_free;
+        }
+    #endif
+    }
+
+    /* malloc() is at its slowest for sizes just beyond its caches, and a request is of that size. So a few of the bytes
+       objects that recv() has returned are remembered, and one that nobody else refers to any more is filled again. */
+    enum { EPL_SPARE = 64, EPL_SPARE_LEAST = 512, EPL_SPARE_MOST = 8192 };
+    static struct { PyObject *bytes; Py_ssize_t capacity; } epl_spares[EPL_SPARE];
+    static unsigned int epl_spare;
+
+    static inline PyObject *epl_bytes(const char *data, Py_ssize_t size) {
+    #ifndef Py_GIL_DISABLED
+        if (size >= EPL_SPARE_LEAST && size <= EPL_SPARE_MOST) {
+            unsigned int i = epl_spare++ % EPL_SPARE;
+            PyObject *bytes = epl_spares[i].bytes;
+            if (bytes != NULL && Py_REFCNT(bytes) == 1
+                    && epl_spares[i].capacity >= size && epl_spares[i].capacity <= 2 * size) {
+                Py_SET_SIZE((PyVarObject *) bytes, size);
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+                ((PyBytesObject *) bytes)->ob_shash = -1;
+    #pragma GCC diagnostic pop
+                memcpy(PyBytes_AS_STRING(bytes), data, size);
+                PyBytes_AS_STRING(bytes)[size] = 0;
+            }
+            else {
+                bytes = PyBytes_FromStringAndSize(data, size);
+                if (bytes == NULL)
+                    return NULL;
+                Py_XSETREF(epl_spares[i].bytes, bytes);
+                epl_spares[i].capacity = size;
+            }
+            return Py_NewRef(bytes);
+        }
+    #endif
+        return PyBytes_FromStringAndSize(data, size);
+    }
+
+    static inline PyObject *epl_call(PyObject *callback, PyObject *args) {
+        return PyObject_Vectorcall(callback, &PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args), NULL);
+    }
 
     static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
         return (int) syscall(SYS_epoll_pwait2, fd, events, n, timeout, NULL, (size_t) 0);
@@ -48,6 +131,10 @@ cdef extern from * nogil:
         CLOCK_MONOTONIC
 
     char *epl_scratch
+
+    void epl_keep_memory(object type)
+    object epl_call(object callback, object args)
+    object epl_bytes(const char *data, Py_ssize_t size)
 
     ctypedef unsigned int socklen_t
 
@@ -111,6 +198,10 @@ RECV_SIZE = EPL_RECV_SIZE
 cdef bint has_pwait2 = True
 
 
+cpdef object keep_memory(object type):
+    epl_keep_memory(type)
+
+
 cpdef double monotonic() except? -1:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -124,7 +215,7 @@ cpdef object copy_context():
 cpdef object call(object context, object callback, tuple args):
     PyContext_Enter(context)
     try:
-        return callback(*args)
+        return epl_call(callback, args)
     finally:
         PyContext_Exit(context)
 
@@ -150,7 +241,7 @@ cpdef object recv(object sock, int fd):
     while True:
         n = c_recv(fd, epl_scratch, EPL_RECV_SIZE, 0)
         if n >= 0:
-            return PyBytes_FromStringAndSize(epl_scratch, n)
+            return epl_bytes(epl_scratch, n)
         if errno != EINTR:
             return -errno
 
@@ -174,29 +265,31 @@ cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1:
     return n
 
 
-cpdef Py_ssize_t send(object sock, int fd, list chunks, Py_ssize_t offset) except? -1:
+cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1:
+    cdef ssize_t n
+    while True:
+        n = c_send(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1:
     cdef iovec iov[EPL_IOV_MAX]
     cdef msghdr message
-    cdef Py_ssize_t i, count = len(chunks)
+    cdef Py_ssize_t i, count = min(len(rest), EPL_IOV_MAX - 1)
     cdef ssize_t n
     cdef bytes chunk
-    if count == 1:
-        chunk = chunks[0]
-        while True:
-            n = c_send(fd, PyBytes_AS_STRING(chunk) + offset, PyBytes_GET_SIZE(chunk) - offset, MSG_NOSIGNAL)
-            if n >= 0:
-                return n
-            if errno != EINTR:
-                return -errno
-    if count > EPL_IOV_MAX:
-        count = EPL_IOV_MAX
+    iov[0].iov_base = PyBytes_AS_STRING(first) + offset
+    iov[0].iov_len = PyBytes_GET_SIZE(first) - offset
     for i in range(count):
-        chunk = chunks[i]
-        iov[i].iov_base = PyBytes_AS_STRING(chunk)
-        iov[i].iov_len = PyBytes_GET_SIZE(chunk)
-    iov[0].iov_base = <char *> iov[0].iov_base + offset
-    iov[0].iov_len -= offset
-    message = msghdr(msg_iov=iov, msg_iovlen=count)
+        chunk = rest[i]
+        iov[i + 1].iov_base = PyBytes_AS_STRING(chunk)
+        iov[i + 1].iov_len = PyBytes_GET_SIZE(chunk)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = iov
+    message.msg_iovlen = count + 1
     while True:
         n = c_sendmsg(fd, &message, MSG_NOSIGNAL)
         if n >= 0:
@@ -278,9 +371,11 @@ cdef class EpollSet:
     cpdef int wait(self, double timeout) except -1:
         cdef epoll_event found[EPL_MAX_EVENTS]
         cdef int i, n
-        # Here, before the kernel is asked: an exception after that would lose the edges that it has reported.
-        # Compiled callbacks may never enter the interpreter, which is where Python's signal handlers run otherwise.
-        PyErr_CheckSignals()
+        # Signal handlers run before the kernel is asked: an exception after that would lose the edges that it reports.
+        # When we do not sleep the interpreter runs them, unless it is never entered because all callbacks are compiled.
+        self._polls += 1
+        if timeout != 0 or self._polls % 64 == 0:
+            PyErr_CheckSignals()
         if timeout == 0:
             n = c_epoll_wait(self._fd, found, EPL_MAX_EVENTS, 0)
         else:

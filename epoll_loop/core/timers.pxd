@@ -1,12 +1,16 @@
 cimport cython
 
+from epoll_loop.core cimport syscalls
 from epoll_loop.core.handles cimport Handle
+from epoll_loop.core.queue cimport Queue
+
+cdef double _NEVER
 
 
 cdef class TimerHandle(Handle):
     cdef TimerQueue _queue
     cdef public bint _scheduled
-    cdef long long _seq
+    cdef readonly long long _seq
     cdef public double _when
 
 
@@ -26,7 +30,7 @@ cdef class TimerQueue:
     @cython.locals(timer=TimerHandle)
     cpdef double next(self) except? -2
     @cython.locals(timer=TimerHandle)
-    cpdef pop_due(self, double now, list ready)
+    cpdef pop_due(self, double now, Queue ready)
     @cython.locals(timer=TimerHandle)
     cpdef clear(self)
     @cython.locals(timer=TimerHandle, live=list)

@@ -8,14 +8,18 @@ when they are due, and rebuilds itself when more than half of it is marked (I26)
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+from epoll_loop.core import syscalls
 from epoll_loop.core.handles import Handle
+from epoll_loop.core.queue import Queue
 
 # Below this many cancelled timers a rebuild is not worth its while.
 _FEW = 64
+_NEVER = math.inf
 
 
 class TimerHandle(Handle):
@@ -81,6 +85,9 @@ class TimerHandle(Handle):
         return self._when >= other.when() if isinstance(other, asyncio.TimerHandle) else NotImplemented
 
 
+syscalls.keep_memory(TimerHandle)
+
+
 def _earlier(a: TimerHandle, b: TimerHandle) -> bool:
     # Equal deadlines fire in the order of scheduling.
     return a._when < b._when or (a._when == b._when and a._seq < b._seq)
@@ -124,16 +131,16 @@ class TimerQueue:
             self._rebuild()
 
     def next(self) -> float:
-        """Return the earliest deadline, or -1 if there is none."""
+        """Return the earliest deadline, or infinity if there is none."""
         while self._heap:
             timer = self._heap[0]
             if not timer._cancelled:
                 return timer._when
             self._pop()
             self._dead -= 1
-        return -1
+        return _NEVER
 
-    def pop_due(self, now: float, ready: list[Handle]) -> None:
+    def pop_due(self, now: float, ready: Queue) -> None:
         """Move the timers whose deadline is not after `now` to the end of `ready`. None is early."""
         while self._heap:
             timer = self._heap[0]

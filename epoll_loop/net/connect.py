@@ -78,7 +78,7 @@ class Connecting(Resolving):
 
         if sock is not None:
             sock.setblocking(False)
-            return self._open(protocol_factory, sock)
+            return self._open(protocol_factory(), sock)
 
         infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
         local_infos = None
@@ -88,12 +88,8 @@ class Connecting(Resolving):
             interleave = 1
         if interleave:
             infos = interleave_families(infos, interleave)
-        sock, watch = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
-        try:
-            return self._open(protocol_factory, sock, watch)
-        except BaseException:
-            self._drop((sock, watch))
-            raise
+        connected = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
+        return self._hand_over(protocol_factory, connected)
 
     async def create_unix_connection(
         self,
@@ -106,8 +102,7 @@ class Connecting(Resolving):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, P]:
-        """Connect to a Unix stream socket: a path, or a name in the abstract space (with a zero byte in
-        front).
+        """Connect to a Unix stream socket: a path, or a name in the abstract space (zero byte first).
 
         Raises OSError; BlockingIOError when the backlog of the server is full. See unix(7) and
         `loop.create_unix_connection()` of asyncio.
@@ -127,7 +122,7 @@ class Connecting(Resolving):
             check_unix_stream(sock)
             refuse_tls(ssl)
             sock.setblocking(False)
-            return self._open(protocol_factory, sock)
+            return self._open(protocol_factory(), sock)
 
         refuse_tls(ssl)
         address = os.fspath(path)
@@ -138,11 +133,7 @@ class Connecting(Resolving):
         except BaseException:
             sock.close()
             raise
-        try:
-            return self._open(protocol_factory, sock, watch)
-        except BaseException:
-            self._drop((sock, watch))
-            raise
+        return self._hand_over(protocol_factory, (sock, watch))
 
     async def connect_accepted_socket(
         self,
@@ -162,17 +153,31 @@ class Connecting(Resolving):
         check_not_tls_socket(sock)
         refuse_tls(ssl)
         sock.setblocking(False)
-        return self._open(protocol_factory, sock)
+        return self._open(protocol_factory(), sock)
 
     def _open(
-        self, protocol_factory: Callable[[], P], sock: socket.socket, watch: Watch | None = None
+        self, protocol: P, sock: socket.socket, watch: Watch | None = None
     ) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
-        protocol = protocol_factory()
         transport: Any = open_stream(self, sock, protocol, channel=watch)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol
+
+    def _hand_over(
+        self, protocol_factory: Callable[[], P], connected: tuple[socket.socket, Watch | None]
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a connection of our own making; whatever fails before a transport has it closes it."""
+        try:
+            protocol = protocol_factory()
+        except BaseException:
+            self._drop(connected)
+            raise
+        try:
+            return self._open(protocol, *connected)
+        except OSError:
+            self._drop(connected)
+            raise
 
     async def _connect_any(
         self,
@@ -238,9 +243,11 @@ class Connecting(Resolving):
                 raise
         # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
         settled = self.create_future()
-        watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock, address))
+        watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock))
         try:
-            await settled
+            code = await settled
+            if code:
+                raise OSError(code, f"Connect call failed {address}")
         except BaseException:
             self._unwatch(watch)
             raise
@@ -254,15 +261,10 @@ class Connecting(Resolving):
         sock.close()
 
 
-def _settle(settled: asyncio.Future[None], sock: socket.socket, address: Any) -> None:
+def _settle(settled: asyncio.Future[int], sock: socket.socket) -> None:
     """The kernel has news of a connecting socket. I9: SO_ERROR says which, not the event."""
-    if settled.done():
-        return
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code == 0:
-        settled.set_result(None)
-    else:
-        settled.set_exception(OSError(code, f"Connect call failed {address}"))
+    if not settled.done():
+        settled.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
 
 def _bind(sock: socket.socket, addresses: list[Any], failed: list[OSError]) -> None:

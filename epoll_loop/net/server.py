@@ -41,7 +41,6 @@ class Server(asyncio.AbstractServer):
         self._listeners: list[Listener] | None = [
             Listener(loop, sock, protocol_factory, self, backlog) for sock in sockets
         ]
-        self.listener = sockets[0]  # what kind of sockets an accepted descriptor is
         self._cleanup = cleanup
         self._connections = 0
         self._serving = False
@@ -160,7 +159,7 @@ class SocketFile:
     __slots__ = ("_identity", "_path")
 
     def __init__(self, path: str | bytes) -> None:
-        self._path = path
+        self._path = os.path.abspath(path)  # the program may change its directory
         self._identity = self._identify()
 
     def remove(self) -> None:

@@ -53,11 +53,15 @@ class Signals(Reactor):
             # Only so that the C handler writes the number; the work is done by _signals_read().
             signal.signal(sig, _noop)
             signal.siginterrupt(sig, False)
-        except OSError as exc:
-            del self._signal_handlers[sig]
+        except (OSError, ValueError) as exc:
+            if before is None:
+                del self._signal_handlers[sig]
+            else:
+                self._signal_handlers[sig] = before
             if not self.is_running():
                 self._signals_uninstall()
-            raise RuntimeError(f"sig {int(sig)} cannot be caught") from exc
+            text = f"sig {int(sig)} cannot be caught" if isinstance(exc, OSError) else str(exc)
+            raise RuntimeError(text) from exc
         if before is not None:
             before.cancel()
 
@@ -86,9 +90,16 @@ class Signals(Reactor):
             self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
     def _signals_uninstall(self) -> None:
-        if self._wakeup_before is not None and not self._signal_handlers:
-            signal.set_wakeup_fd(self._wakeup_before)
-            self._wakeup_before = None
+        if self._wakeup_before is None or self._signal_handlers or self._signal_sockets is None:
+            return
+        before, self._wakeup_before = self._wakeup_before, None
+        current = signal.set_wakeup_fd(-1)
+        if current != self._signal_sockets[1].fileno():
+            before = current  # somebody has installed another one since: leave it
+        try:
+            signal.set_wakeup_fd(before)
+        except (OSError, ValueError):
+            pass  # closed in the meantime
 
     def _signals_close(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -110,9 +121,12 @@ class Signals(Reactor):
         except BlockingIOError:
             return
         for number in numbers:
-            handle = self._signal_handlers.get(number)
-            if handle is not None:
-                self._ready.append(handle)
+            self.call_soon(self._signal_arrived, number)
+
+    def _signal_arrived(self, sig: int) -> None:
+        handle = self._signal_handlers.get(sig)
+        if handle is not None:
+            handle._run()
 
 
 def _noop(signum: int, frame: Any) -> None:

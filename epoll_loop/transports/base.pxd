@@ -1,6 +1,8 @@
 cimport cython
 
+from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
+from epoll_loop.core.queue cimport Link
 from epoll_loop.core.reactor cimport Reactor
 
 cdef Py_ssize_t _FLUSH_AT
@@ -8,8 +10,14 @@ cdef Py_ssize_t _HIGH_WATER
 cdef int _EAGAIN
 
 
+cdef class Burst(Link):
+    cdef Transport transport
+
+    cdef turn(self)
+
+
 cdef class Transport(Channel):
-    cdef list _chunks
+    cdef Burst _burst
     cdef public bint _closing
     cdef public object _context
     cdef public bint _eof
@@ -18,23 +26,27 @@ cdef class Transport(Channel):
     cdef public Reactor _loop
     cdef public bint _lost
     cdef Py_ssize_t _low
+    cdef bytes _first
     cdef Py_ssize_t _offset
     cdef object _peer
     cdef public object _protocol
     cdef public bint _protocol_paused
+    cdef list _rest
     cdef public object _server
     cdef Py_ssize_t _size
     cdef public object _sock
     cdef bint _unflushed
     cdef int _writes_lost
 
+    @cython.locals(chunk=bytes)
     cpdef write(self, data)
     cpdef _find_extra(self, name)
     cdef _write_lost(self)
     @cython.locals(sent=Py_ssize_t)
     cdef _send(self)
-    @cython.locals(whole=Py_ssize_t, chunk=bytes)
+    @cython.locals(whole=Py_ssize_t, rest=list)
     cdef _consume(self, Py_ssize_t sent)
+    cdef _clear(self)
     cdef flush(self)
     cdef _drained(self)
     cdef _shut_down(self)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.core.poller import Channel
+from epoll_loop.core.queue import Link
 
 if TYPE_CHECKING:
     import socket
@@ -37,11 +38,24 @@ _WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
 _EAGAIN = errno.EAGAIN
 
 
+class Burst(Link):
+    """A transport's place among those that have written in this iteration."""
+
+    __slots__ = ("transport",)
+
+    def __init__(self, transport: Transport) -> None:
+        Link.__init__(self)
+        self.transport = transport
+
+    def turn(self) -> None:
+        self.transport.flush()
+
+
 class Transport(Channel):
     """A connected stream: a channel with a protocol, and a queue of what the protocol wrote."""
 
     __slots__ = (
-        "_chunks",
+        "_burst",
         "_closing",
         "_context",
         "_eof",
@@ -50,10 +64,12 @@ class Transport(Channel):
         "_loop",
         "_lost",
         "_low",
+        "_first",
         "_offset",
         "_peer",
         "_protocol",
         "_protocol_paused",
+        "_rest",
         "_server",
         "_size",
         "_sock",
@@ -82,8 +98,10 @@ class Transport(Channel):
         self._lost = False
         self._eof = False  # write_eof() was called
         self._writes_lost = 0
-        self._chunks: list[bytes] = []
-        self._offset = 0  # bytes of the first chunk that are sent already
+        self._burst: Burst | None = None
+        self._first: bytes | None = None  # of the queue of unsent writes; nearly always the only one
+        self._offset = 0  # bytes of it that are sent already
+        self._rest: list[bytes] | None = None
         self._size = 0  # bytes not sent yet
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
@@ -134,18 +152,23 @@ class Transport(Channel):
             data = _as_bytes(data)
         if self._eof:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if not data:
+        chunk = data
+        if not chunk:
             return
         if self._lost:
             self._write_lost()
             return
-        self._chunks.append(data)
-        self._size += len(data)
+        if self._first is None:
+            self._first = chunk
+        elif self._rest is None:
+            self._rest = [chunk]
+        else:
+            self._rest.append(chunk)
+        self._size += len(chunk)
         if self.writable:
             if self._size < _FLUSH_AT:
                 if not self._unflushed:
-                    self._unflushed = True
-                    self._loop._unflushed.append(self)
+                    self._flush_later()
                 return
             self._send()
         if self._size > self._high:
@@ -191,11 +214,12 @@ class Transport(Channel):
 
     def _send(self) -> None:
         # One send, and no more: EAGAIN or a short write is the evidence that earns the next OUT edge (I17).
-        sent = syscalls.send(self._sock, self.fd, self._chunks, self._offset)  # type: ignore[arg-type]
+        if self._rest is None:
+            sent = syscalls.send(self._sock, self.fd, self._first, self._offset)  # type: ignore[arg-type]
+        else:
+            sent = syscalls.sendmsg(self._sock, self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
         if sent == self._size:
-            self._chunks.clear()
-            self._offset = 0
-            self._size = 0
+            self._clear()
         elif sent >= 0:
             self._consume(sent)
         elif sent == -_EAGAIN:
@@ -206,22 +230,33 @@ class Transport(Channel):
     def _consume(self, sent: int) -> None:
         self._size -= sent
         sent += self._offset
-        whole = 0
-        for chunk in self._chunks:
-            if sent < len(chunk):
-                break
-            sent -= len(chunk)
-            whole += 1
-        del self._chunks[:whole]
+        rest = self._rest
+        if rest is not None:
+            rest.insert(0, self._first)  # type: ignore[arg-type]
+            whole = 0
+            while sent >= len(rest[whole]):
+                sent -= len(rest[whole])
+                whole += 1
+            self._first = rest[whole]
+            self._rest = rest[whole + 1 :] or None
         self._offset = sent
         self.writable = sent == 0  # short, unless it ended where sendmsg(2) has its limit; the next one will tell
 
+    def _clear(self) -> None:
+        self._first = None
+        self._rest = None
+        self._offset = 0
+        self._size = 0
+
     def flush(self) -> None:
+        """Send what was written in this iteration, and tell the protocol what follows from it."""
         self._unflushed = False
         if self._size and self.writable:
             self._send()
             if self._size and self.writable:
                 self._flush_later()
+        if self._size == 0:
+            self._drained()
         if self._lost:
             return
         if self._protocol_paused:
@@ -229,11 +264,11 @@ class Transport(Channel):
                 self._resume_protocol()
         elif self._size > self._high:
             self._pause_protocol()
-        if self._size == 0:
-            self._drained()
 
     def _drained(self) -> None:
         # Everything is sent: what waited for that can happen now.
+        if self._lost:
+            return
         if self._closing:
             self._lose(None)
         elif self._eof:
@@ -245,7 +280,9 @@ class Transport(Channel):
     def _flush_later(self) -> None:
         if not self._unflushed:
             self._unflushed = True
-            self._loop._unflushed.append(self)
+            if self._burst is None:
+                self._burst = Burst(self)
+            self._loop._unflushed.append(self._burst)
 
     def _resume_later(self) -> None:
         if self._protocol_paused and self._size <= self._low:
@@ -289,9 +326,7 @@ class Transport(Channel):
         if self._lost:
             return
         self._closing = True
-        self._chunks.clear()
-        self._offset = 0
-        self._size = 0
+        self._clear()
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:
@@ -305,6 +340,7 @@ class Transport(Channel):
             protocol.connection_lost(exc)
         finally:
             self._protocol = None
+            self._burst = None
             self._close_fd()
             if self._server is not None:
                 self._server._detach(self)

@@ -1,5 +1,6 @@
 cimport cython
 
+from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
 from epoll_loop.core.reactor cimport Reactor
 from epoll_loop.transports.stream cimport StreamTransport

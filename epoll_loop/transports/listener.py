@@ -85,7 +85,7 @@ class Listener(Channel):
             elif -accepted not in _NEXT:
                 self._failed(-accepted)
                 return
-        self._loop.carry_over(self)
+        self.carry_over()
 
     def _connect(self, accepted: tuple[Any, int, Any]) -> None:
         sock, fd, peer = accepted

@@ -1,5 +1,6 @@
 cimport cython
 
+from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
 from epoll_loop.transports.base cimport Transport
 
@@ -10,8 +11,10 @@ cdef class StreamTransport(Transport):
     cdef bint _buffered
     cdef public bint _paused
     cdef bint _read_ended
+    cdef object _received
 
     cdef on_ready(self)
+    @cython.locals(chunk=bytes)
     cdef _read(self)
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cdef _read_into(self)

@@ -22,7 +22,7 @@ _EAGAIN = errno.EAGAIN
 class StreamTransport(Transport):
     """The transport of `create_connection()` and `create_server()`, as asyncio's "Transports and Protocols" describes it."""
 
-    __slots__ = ("_buffered", "_paused", "_read_ended")
+    __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class StreamTransport(Transport):
         Transport.__init__(self, loop, sock, fd, peer, context, server)
         self._buffered = False
         self._paused = False  # pause_reading() was called
+        self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read
         self._read_ended = False  # the peer's end of the stream was read
 
     # Reading
@@ -56,15 +57,16 @@ class StreamTransport(Transport):
         if type(data) is not bytes:
             self._read_failed(-data)
             return
-        if not data:
+        chunk = data
+        if not chunk:
             self._end_of_stream()
             return
-        if self.ended or syscalls.filled(data):
-            self._loop.carry_over(self)
+        if self.ended or syscalls.filled(chunk):
+            self.carry_over()
         else:
             self.readable = False  # a short read of a stream whose end is not in sight (I14)
         try:
-            syscalls.call1(self._context, self._protocol.data_received, data)
+            syscalls.call1(self._context, self._received, chunk)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -91,11 +93,11 @@ class StreamTransport(Transport):
             self._end_of_stream()
             return
         if self.ended or count == size:
-            self._loop.carry_over(self)
+            self.carry_over()
         else:
             self.readable = False
         try:
-            syscalls.call1(self._context, self._protocol.buffer_updated, count)
+            syscalls.call1(self._context, self._received, count)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -134,12 +136,13 @@ class StreamTransport(Transport):
             return
         self._paused = False
         if self.readable:
-            self._loop.carry_over(self)
+            self.carry_over()
 
     def set_protocol(self, protocol: Any) -> None:
         """Let another protocol have the connection from now on."""
         self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._received = protocol.buffer_updated if self._buffered else protocol.data_received
 
     # Writing
 
@@ -194,7 +197,7 @@ class StreamTransport(Transport):
         else:
             self._loop._poller.adopt(self, channel)
             if self.readable:
-                self._loop.carry_over(self)
+                self.carry_over()
         self.set_protocol(protocol)
         if self._server is not None:
             self._server._attach(self)

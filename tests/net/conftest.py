@@ -46,7 +46,7 @@ def descriptors() -> Callable[[], int]:
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
-    """A socket of the standard library that listens on 127.0.0.1: the kernel connects without anybody accepting."""
+    """A standard socket that listens on 127.0.0.1: the kernel connects without anybody accepting."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.settimeout(30)
         yield sock

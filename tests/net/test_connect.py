@@ -1,4 +1,4 @@
-"""create_connection, create_unix_connection and connect_accepted_socket, against sockets of the standard library."""
+"""create_connection, create_unix_connection, connect_accepted_socket, against standard sockets."""
 
 import asyncio
 import contextlib
@@ -265,7 +265,7 @@ async def test_local_address_in_use(listening: socket.socket, recorder: Any, des
 
 
 async def test_local_address_of_another_family(listening: socket.socket, recorder: Any) -> None:
-    with pytest.raises(OSError, match="no matching local address with family=.* found"):
+    with pytest.raises(OSError, match=r"no matching local address with family=.* found"):
         await asyncio.get_running_loop().create_connection(
             recorder, *listening.getsockname(), local_addr=("::1", 0)
         )
@@ -354,7 +354,7 @@ async def test_no_unix_server(tmp_path: Path, recorder: Any, descriptors: Any) -
 
 
 async def test_full_unix_backlog_is_an_error(tmp_path: Path, recorder: Any, descriptors: Any) -> None:
-    """EAGAIN means that nothing is in progress; a socket taken for connected would fail later, in the protocol."""
+    """EAGAIN means that nothing is in progress; taken for connected, the socket would fail later."""
     path = str(tmp_path / "socket")
     with contextlib.ExitStack() as stack, same_descriptors(descriptors):
         server = stack.enter_context(socket.socket(socket.AF_UNIX))

@@ -109,7 +109,7 @@ async def test_socket_given() -> None:
 
 @pytest.mark.parametrize(("backlog", "expected"), [(0, False), (100, True)])
 async def test_backlog(backlog: int, expected: bool) -> None:
-    """As many connections wait for the loop as the backlog says; on the way there the kernel does without it."""
+    """As many connections wait for the loop as the backlog says."""
 
     def connected(sock: socket.socket) -> bool:
         try:
@@ -207,6 +207,15 @@ async def test_file_goes_with_the_server(tmp_path: Path) -> None:
     server.close()
     assert not path.exists()
     await server.wait_closed()
+
+
+async def test_file_goes_although_the_directory_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, "socket"):
+        monkeypatch.chdir("/")
+    assert os.listdir(tmp_path) == []
 
 
 async def test_file_stays_when_asked_for(tmp_path: Path) -> None:

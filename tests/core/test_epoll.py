@@ -1,0 +1,423 @@
+"""The back end by itself: one registration, remembered readiness, wake-ups, and descriptors that others have closed."""
+
+import os
+import resource
+import select
+import socket
+import threading
+import weakref
+
+import pytest
+
+from epoll_loop.core.epoll import Epoll
+from epoll_loop.core.poller import Channel
+
+
+@pytest.fixture
+def poller():
+    new = Epoll()
+    yield new
+    new.close()
+
+
+@pytest.fixture
+def pair():
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        yield ours, peer
+
+
+@pytest.fixture
+def pipe():
+    """Makes pipes, and closes at the end what the test has left open."""
+    made = []
+
+    def make():
+        ends = os.pipe()
+        made.extend((fd, os.fstat(fd).st_ino) for fd in ends)
+        return ends
+
+    yield make
+    for fd, inode in made:
+        try:
+            if os.fstat(fd).st_ino == inode:  # and not somebody else's by now
+                os.close(fd)
+        except OSError:
+            pass
+
+
+def watch(poller, fd):
+    channel = Channel(fd)
+    poller.add(channel, True)
+    return channel
+
+
+def in_kernel(poller, fd):
+    """Whether the kernel has a registration for the number, as /proc shows it."""
+    with open(f"/proc/self/fdinfo/{poller.fileno()}") as file:
+        return any(line.split()[:2] == ["tfd:", str(fd)] for line in file)
+
+
+def test_add_and_remove(poller, pair):
+    ours, _ = pair
+    channel = watch(poller, ours.fileno())
+    assert channel.armed
+    assert in_kernel(poller, ours.fileno())
+    assert poller.lookup(ours.fileno()) is channel
+    assert poller.channels() == [channel]
+    poller.remove(channel)
+    assert not channel.armed
+    assert not in_kernel(poller, ours.fileno())
+    assert poller.lookup(ours.fileno()) is None
+    assert poller.channels() == []
+    poller.remove(channel)  # again has no effect
+
+
+def test_i1_a_number_has_one_registration(poller, pair):
+    ours, peer = pair
+    channel = watch(poller, ours.fileno())
+    with pytest.raises(FileExistsError):
+        poller.add(Channel(ours.fileno()), True)
+    assert poller.lookup(ours.fileno()) is channel
+    assert channel.armed
+    poller.wait(0)
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+
+
+def test_i2_the_batch_is_marked_and_nothing_called(poller, pair):
+    ours, peer = pair
+    called = []
+
+    class Called(Channel):
+        def on_ready(self):
+            called.append(self)
+
+    channel = Called(ours.fileno())
+    poller.add(channel, True)
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+    assert called == []
+
+
+def test_i3_an_event_for_a_removed_channel_is_dropped(poller, pair):
+    ours, peer = pair
+    gone = watch(poller, ours.fileno())
+    poller.wait(0)
+    poller.remove(gone)
+    channel = watch(poller, ours.fileno())
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+    assert not gone.readable
+
+
+def test_i5_an_event_for_nobody_is_unregistered(poller, pair):
+    """Level-triggered, it would keep the loop from sleeping for ever."""
+    ours, peer = pair
+    peer.send(b"x")
+    other = select.epoll.fromfd(os.dup(poller.fileno()))
+    with other:
+        other.register(ours.fileno(), select.EPOLLIN)
+        poller.wait(-1)
+        assert not in_kernel(poller, ours.fileno())
+        assert other.poll(0) == []
+
+
+def test_i5_an_event_for_nobody_whose_number_is_closed(poller, pair, pipe):
+    """Its description lives on in a duplicate: only a new set is rid of it, and the others move there."""
+    ours, peer = pair
+    reader, writer = pipe()
+    duplicate = os.dup(reader)
+    channel = watch(poller, ours.fileno())
+    poller.wait(0)
+    other = select.epoll.fromfd(os.dup(poller.fileno()))
+    with other:
+        other.register(reader, select.EPOLLIN)
+    os.close(reader)
+    os.write(writer, b"x")
+    poller.wait(-1)
+    assert not in_kernel(poller, reader)
+    os.close(duplicate)
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+
+
+def test_i11_add_reports_what_came_before(poller, pair):
+    ours, peer = pair
+    peer.send(b"x")
+    peer.shutdown(socket.SHUT_WR)
+    channel = watch(poller, ours.fileno())
+    assert not channel.readable
+    poller.wait(-1)
+    assert channel.readable
+    assert channel.writable
+    assert channel.ended
+
+
+def test_i12_a_regular_file_is_refused_each_time_and_leaves_nothing(poller, tmp_path):
+    with (tmp_path / "file").open("w") as file:
+        for _ in range(2):
+            channel = Channel(file.fileno())
+            with pytest.raises(PermissionError):
+                poller.add(channel, True)
+            assert not channel.armed
+            assert poller.channels() == []
+            assert poller.lookup(file.fileno()) is None
+
+
+def test_a_closed_descriptor_is_refused_and_leaves_nothing(poller, pipe):
+    reader, _ = pipe()
+    os.close(reader)
+    channel = Channel(reader)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        poller.add(channel, True)
+    assert not channel.armed
+    assert poller.channels() == []
+
+
+@pytest.mark.parametrize(
+    ("event", "readable", "writable", "ended"),
+    [
+        (lambda peer: None, False, True, False),
+        (lambda peer: peer.send(b"x"), True, True, False),
+        (lambda peer: peer.shutdown(socket.SHUT_WR), True, True, True),
+        (lambda peer: peer.close(), True, True, True),
+    ],
+    ids=["open", "data", "half-closed", "closed"],
+)
+def test_i15_each_bit_on_its_own(poller, pair, event, readable, writable, ended):
+    ours, peer = pair
+    event(peer)
+    channel = watch(poller, ours.fileno())
+    poller.wait(0)
+    assert (channel.readable, channel.writable, channel.ended) == (readable, writable, ended)
+
+
+def test_i19_an_error_sets_both_bits(poller, pipe):
+    reader, writer = pipe()
+    channel = watch(poller, writer)
+    os.close(reader)
+    poller.wait(0)
+    assert (channel.readable, channel.writable, channel.ended) == (True, True, True)
+
+
+def test_i22_a_full_batch_is_not_all_events(poller):
+    count = 1500  # more than one epoll_wait(2) reports
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 500)), hard))
+    fds = []
+    try:
+        fds = [os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(count)]
+        channels = [watch(poller, fd) for fd in fds]
+        for _ in range(2):
+            poller.wait(0)
+        assert sum(channel.readable for channel in channels) == count
+        for channel in channels:
+            poller.remove(channel)
+    finally:
+        for fd in fds:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_i24_wake_ends_a_wait_that_comes_later(poller):
+    for _ in range(3):  # each one again, although nobody reads the eventfd
+        poller.wake()
+        poller.wait(-1)
+
+
+def test_i24_wake_ends_a_wait_in_another_thread(poller):
+    thread = threading.Thread(target=poller.wait, args=(-1,))
+    thread.start()
+    poller.wake()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_i24_a_full_counter_means_that_it_is_awake(poller):
+    (waker,) = [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_eventfd_of(poller, fd)]
+    os.eventfd_write(waker, 2**64 - 2)
+    poller.wake()
+    poller.wake()
+    poller.wait(-1)
+
+
+def is_eventfd_of(poller, fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]" and in_kernel(poller, fd)
+    except FileNotFoundError:
+        return False
+
+
+def test_wake_of_a_closed_poller_does_nothing():
+    poller = Epoll()
+    poller.close()
+    reader, writer = os.pipe()  # these have the numbers that it had
+    os.set_blocking(reader, False)
+    poller.wake()
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 100)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_close_leaves_other_peoples_descriptors_open(pair):
+    ours, _ = pair
+    poller = Epoll()
+    channel = watch(poller, ours.fileno())
+    before = len(os.listdir("/proc/self/fd"))
+    poller.close()
+    assert not channel.armed
+    os.fstat(ours.fileno())
+    assert len(os.listdir("/proc/self/fd")) == before - 2  # the set and the eventfd
+    poller.remove(channel)  # late, and without effect
+
+
+def test_a_closed_poller_keeps_no_channel(pair):
+    poller = Epoll()
+    channel = watch(poller, pair[0].fileno())
+    poller.wait(0)
+    gone = weakref.ref(channel)
+    poller.close()
+    del channel
+    assert gone() is None
+
+
+def test_adopt_hands_the_registration_and_the_readiness_on(poller, pair):
+    ours, peer = pair
+    old = watch(poller, ours.fileno())
+    peer.send(b"x")
+    poller.wait(-1)
+    new = Channel(ours.fileno())
+    poller.adopt(new, old)
+    assert new.armed
+    assert not old.armed
+    assert new.readable
+    assert new.writable
+    assert poller.channels() == [new]
+    poller.wait(0)  # no system call: the kernel says nothing again
+    poller.remove(old)
+    assert poller.channels() == [new]
+    peer.shutdown(socket.SHUT_WR)
+    poller.wait(-1)
+    assert new.ended
+    assert not old.ended
+
+
+# --- descriptors that were closed behind our back
+
+
+def test_a_number_that_the_kernel_gives_out_again_displaces_its_old_channel(poller, pipe):
+    reader, _ = pipe()
+    old = watch(poller, reader)
+    duplicate = os.dup(reader)
+    os.close(reader)
+    again, writer = pipe()
+    assert again == reader
+    new = watch(poller, again)
+    assert poller.channels() == [new]
+    assert not old.armed
+    os.write(writer, b"x")
+    poller.wait(-1)
+    assert new.readable
+    assert not old.readable
+    os.close(duplicate)
+
+
+def test_what_a_duplicate_reports_is_not_for_the_next_owner(poller, pipe):
+    """The worst bug that a loop can have: events of one connection for another one."""
+    reader, writer = pipe()
+    old = watch(poller, reader)
+    duplicate = os.dup(reader)
+    os.close(reader)
+    again, _ = pipe()
+    new = watch(poller, again)
+    poller.wait(0)
+    os.write(writer, b"for the old one")
+    poller.wait(0)
+    assert not new.readable
+    assert not old.readable
+    os.close(duplicate)
+
+
+def test_removing_a_closed_number_whose_duplicate_lives(poller, pair, pipe):
+    ours, peer = pair
+    reader, writer = pipe()
+    channel = watch(poller, ours.fileno())
+    closed = watch(poller, reader)
+    duplicate = os.dup(reader)
+    poller.wait(0)
+    os.close(reader)
+    poller.remove(closed)
+    assert poller.channels() == [channel]
+    assert not in_kernel(poller, reader)
+    os.write(writer, b"x")
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+    assert not closed.readable
+    os.close(duplicate)
+
+
+def test_removing_a_number_that_is_a_regular_file_now(poller, pipe, tmp_path):
+    reader, _ = pipe()
+    channel = watch(poller, reader)
+    os.close(reader)
+    with (tmp_path / "file").open("w") as file:
+        os.dup2(file.fileno(), reader)
+    poller.remove(channel)
+    assert poller.channels() == []
+
+
+def test_rebuild_keeps_what_is_open_and_loses_no_edge(poller, pair):
+    ours, peer = pair
+    channel = watch(poller, ours.fileno())
+    poller.wait(0)
+    peer.send(b"x")
+    poller.rebuild()
+    assert channel.armed
+    poller.wait(-1)
+    assert channel.readable
+    poller.wake()
+    poller.wait(-1)
+
+
+def test_rebuild_does_not_register_somebody_elses_descriptor(poller, pipe):
+    """The number was given out again, to somebody who has never told us: it is not for the old channel."""
+    reader, _ = pipe()
+    channel = watch(poller, reader)
+    os.close(reader)
+    again, writer = pipe()
+    assert again == reader
+    poller.rebuild()
+    assert not in_kernel(poller, again)
+    assert not channel.armed
+    os.write(writer, b"x")
+    poller.wait(0)
+    assert not channel.readable
+
+
+def test_rebuild_costs_no_descriptor(poller, pair):
+    watch(poller, pair[0].fileno())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        poller.rebuild()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_forked_poller_touches_nothing(poller, pair, pipe):
+    """The set is shared with the parent, who goes on with it."""
+    ours, _ = pair
+    channel = watch(poller, ours.fileno())
+    poller.forked = True
+    poller.remove(channel)
+    assert in_kernel(poller, ours.fileno())
+    reader, _ = pipe()
+    with pytest.raises(RuntimeError):
+        poller.add(Channel(reader), True)
+    assert not in_kernel(poller, reader)

@@ -1,0 +1,551 @@
+"""Foreign descriptors: add_reader() and add_writer() keep asyncio's level-triggered promise (I10)."""
+
+import asyncio
+import contextvars
+import os
+import socket
+
+import pytest
+
+import epoll_loop
+
+# What asyncio promises is asked of asyncio's own loop too: it proves the test right.
+BOTH = pytest.mark.parametrize(
+    "loop", [asyncio.SelectorEventLoop, epoll_loop.new_event_loop], ids=["asyncio", "epoll_loop"], indirect=True
+)
+
+
+@pytest.fixture
+def loop(request):
+    new = getattr(request, "param", epoll_loop.new_event_loop)()
+    yield new
+    new.close()
+
+
+@pytest.fixture
+def pair():
+    """Blocking sockets, as a stranger's may be: a callback that comes without data hangs."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.settimeout(20)
+        peer.settimeout(20)
+        yield ours, peer
+
+
+@pytest.fixture
+def pipe():
+    """Makes pipes, and closes at the end what the test has left open."""
+    made = []
+
+    def make():
+        ends = os.pipe()
+        made.extend((fd, os.fstat(fd).st_ino) for fd in ends)
+        return ends
+
+    yield make
+    for fd, inode in made:
+        try:
+            if os.fstat(fd).st_ino == inode:  # and not somebody else's by now
+                os.close(fd)
+        except OSError:
+            pass
+
+
+def turn(loop):
+    """One iteration, without waiting; a second one for loops that only queue in the first."""
+    for _ in range(2):
+        loop.stop()
+        loop.run_forever()
+
+
+@BOTH
+def test_called_again_while_there_is_something_to_read(loop, pair):
+    ours, peer = pair
+    got = bytearray()
+
+    def read():
+        got.extend(ours.recv(1))
+        if len(got) == 10:
+            loop.stop()
+
+    loop.add_reader(ours, read)
+    peer.send(b"0123456789")
+    loop.run_forever()
+    assert got == b"0123456789"
+    turn(loop)
+    assert got == b"0123456789"
+
+
+@BOTH
+def test_called_again_while_there_is_room_to_write(loop, pair):
+    ours, _ = pair
+    calls = []
+
+    def write():
+        calls.append(1)
+        if len(calls) == 5:
+            loop.stop()
+
+    loop.add_writer(ours, write)
+    loop.run_forever()
+    assert len(calls) == 5
+
+
+@BOTH
+def test_not_called_for_nothing(loop, pair):
+    ours, _ = pair
+    calls = []
+    loop.add_reader(ours, calls.append, 1)
+    turn(loop)
+    assert calls == []
+
+
+@BOTH
+def test_arguments_are_handed_on(loop, pair):
+    ours, peer = pair
+    calls = []
+    loop.add_reader(ours, lambda *args: calls.append(args) or loop.stop(), 1, "two")
+    peer.send(b"x")
+    loop.run_forever()
+    assert calls[0] == (1, "two")
+
+
+@BOTH
+def test_a_new_callback_replaces_the_old_one(loop, pair):
+    ours, peer = pair
+    calls = []
+    loop.add_reader(ours, calls.append, "old")
+    loop.add_reader(ours, lambda: calls.append("new") or loop.stop())
+    loop.add_writer(ours, calls.append, "old writer")
+    loop.add_writer(ours, calls.append, "new writer")
+    peer.send(b"x")
+    loop.run_forever()
+    assert "new" in calls
+    assert "new writer" in calls
+    assert not {"old", "old writer"} & set(calls)
+
+
+@BOTH
+def test_remove_says_whether_there_was_one(loop, pair):
+    ours, peer = pair
+    assert not loop.remove_reader(ours)
+    assert not loop.remove_writer(ours)
+    loop.add_reader(ours, print)
+    assert not loop.remove_writer(ours)
+    assert loop.remove_reader(ours)
+    assert not loop.remove_reader(ours)
+    loop.add_writer(ours, print)
+    assert not loop.remove_reader(ours)
+    assert loop.remove_writer(ours)
+    assert not loop.remove_writer(ours)
+    peer.send(b"x")
+    turn(loop)
+
+
+@BOTH
+@pytest.mark.parametrize("kept", ["reader", "writer"])
+def test_one_half_goes_and_the_other_stays(loop, pair, kept):
+    ours, peer = pair
+    calls = []
+    loop.add_reader(ours, lambda: calls.append("reader") or loop.stop())
+    loop.add_writer(ours, lambda: calls.append("writer") or loop.stop())
+    peer.send(b"x")
+    if kept == "reader":
+        loop.remove_writer(ours)
+    else:
+        loop.remove_reader(ours)
+    for _ in range(3):
+        loop.run_forever()
+    assert set(calls) == {kept}
+
+
+@BOTH
+def test_removed_by_a_callback_of_the_same_batch(loop, pair):
+    """Whichever comes first removes the other one, which is not called any more."""
+    ours, peer = pair
+    calls = []
+
+    def callback(mine, others):
+        calls.append(mine)
+        loop.remove_reader(others)
+
+    loop.add_reader(ours, callback, ours, peer)
+    loop.add_reader(peer, callback, peer, ours)
+    ours.send(b"x")
+    peer.send(b"x")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert len(calls) <= 1
+    turn(loop)
+    assert len(set(calls)) == 1
+
+
+@BOTH
+def test_a_reader_may_remove_the_writer_of_the_same_descriptor(loop, pair):
+    ours, peer = pair
+    calls = []
+
+    def reader():
+        calls.append("reader")
+        loop.remove_writer(ours)
+        loop.remove_reader(ours)
+
+    loop.add_writer(ours, calls.append, "writer")
+    loop.remove_writer(ours)
+    loop.add_reader(ours, reader)
+    loop.add_writer(ours, calls.append, "writer")
+    peer.send(b"x")
+    turn(loop)
+    assert calls == ["reader"]
+
+
+@BOTH
+def test_the_end_of_a_pipe_is_something_to_read(loop, pipe):
+    reader, writer = pipe()
+    calls = []
+    loop.add_reader(reader, lambda: calls.append(os.read(reader, 1)) or loop.stop())
+    os.close(writer)
+    loop.run_forever()
+    assert calls == [b""]
+
+
+@BOTH
+def test_a_pipe_without_reader_is_something_to_write(loop, pipe):
+    reader, writer = pipe()
+    os.set_blocking(writer, False)
+    while True:
+        try:
+            os.write(writer, bytes(65536))
+        except BlockingIOError:
+            break
+    calls = []
+    loop.add_writer(writer, lambda: calls.append(1) or loop.stop())
+    turn(loop)
+    assert calls == []
+    os.close(reader)
+    loop.run_forever()
+    assert calls[:1] == [1]
+
+
+@BOTH
+def test_runs_in_a_copy_of_the_context_of_the_call(loop, pair):
+    ours, peer = pair
+    var = contextvars.ContextVar("var", default="unset")
+    seen = []
+    token = var.set("at the call")
+    loop.add_reader(ours, lambda: seen.append(var.get()) or loop.stop())
+    var.reset(token)
+    peer.send(b"x")
+    loop.run_forever()
+    assert seen == ["at the call"]
+
+
+@BOTH
+def test_an_exception_goes_to_the_handler_and_the_loop_goes_on(loop, pair):
+    ours, peer = pair
+    reports = []
+    loop.set_exception_handler(lambda _, report: reports.append(report["exception"]))
+
+    def read():
+        ours.recv(1)
+        raise ValueError
+
+    loop.add_reader(ours, read)
+    loop.add_writer(peer, lambda: loop.stop() if len(reports) == 2 else None)
+    peer.send(b"xx")
+    loop.run_forever()
+    assert [type(report) for report in reports] == [ValueError, ValueError]
+
+
+@BOTH
+def test_the_blocking_mode_is_not_changed(loop, pair):
+    ours, _ = pair
+    for blocking in (True, False):
+        os.set_blocking(ours.fileno(), blocking)
+        loop.add_reader(ours, print)
+        loop.add_writer(ours, loop.stop)
+        loop.run_forever()
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
+        assert os.get_blocking(ours.fileno()) is blocking
+
+
+@BOTH
+@pytest.mark.parametrize("verb", ["add_reader", "add_writer"])
+def test_i12_a_regular_file_is_refused_each_time_and_leaves_nothing(loop, tmp_path, verb):
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open("rb", buffering=0) as file:
+        for _ in range(3):
+            with pytest.raises(PermissionError):
+                getattr(loop, verb)(file, print)
+            assert not loop.remove_reader(file)
+            assert not loop.remove_writer(file)
+        turn(loop)
+        ours, peer = socket.socketpair()
+        with peer:
+            number = file.fileno()
+            os.dup2(ours.fileno(), number)
+            ours.close()
+            calls = []
+            loop.add_reader(number, lambda: calls.append(1) or loop.stop())
+            peer.send(b"x")
+            loop.run_forever()
+            assert calls == [1]
+            loop.remove_reader(number)
+
+
+@BOTH
+@pytest.mark.parametrize("verb", ["add_reader", "add_writer"])
+def test_a_closed_descriptor_is_refused_and_leaves_nothing(loop, pipe, verb):
+    reader, _ = pipe()
+    os.close(reader)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        getattr(loop, verb)(reader, print)
+    assert not loop.remove_reader(reader)
+    assert not loop.remove_writer(reader)
+
+
+@BOTH
+@pytest.mark.parametrize("verb", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
+@pytest.mark.parametrize("wrong", [-1, "name", object(), None])
+def test_what_is_no_descriptor_is_a_value_error(loop, verb, wrong):
+    arguments = (print,) if verb.startswith("add") else ()
+    with pytest.raises(ValueError):
+        getattr(loop, verb)(wrong, *arguments)
+
+
+@BOTH
+def test_takes_numbers_and_objects_alike(loop, pair):
+    ours, peer = pair
+    loop.add_reader(ours.fileno(), print)
+    assert loop.remove_reader(ours)
+    loop.add_writer(ours, print)
+    assert loop.remove_writer(ours.fileno())
+
+
+@BOTH
+@pytest.mark.parametrize("verb", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
+def test_i10_a_transports_descriptor_is_refused(loop, verb):
+    ours, peer = socket.socketpair()
+    arguments = (print,) if verb.startswith("add") else ()
+
+    class Quiet(asyncio.Protocol):
+        pass
+
+    transport, _ = loop.run_until_complete(loop.create_unix_connection(Quiet, sock=ours))
+    with peer:
+        turn(loop)
+        for descriptor in (ours, ours.fileno()):
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                getattr(loop, verb)(descriptor, *arguments)
+        transport.abort()
+        turn(loop)
+
+
+def test_a_transports_descriptor_is_free_after_it_is_closed(loop, pair):
+    ours, peer = socket.socketpair()
+    number = ours.fileno()
+    transport, _ = loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=ours))
+    transport.abort()
+    turn(loop)
+    peer.close()
+    ours, peer = socket.socketpair()
+    assert number in (ours.fileno(), peer.fileno())
+    loop.add_reader(number, print)
+    assert loop.remove_reader(number)
+    ours.close()
+    peer.close()
+
+
+@BOTH
+def test_closed_and_reopened_then_added_again(loop, pipe):
+    """Behind the loop's back: the number is another file now, and its owner says so."""
+    reader, _ = pipe()
+    calls = []
+    loop.add_reader(reader, calls.append, "old")
+    os.close(reader)
+    again, writer = pipe()
+    assert again == reader
+    loop.remove_reader(again)
+    loop.add_reader(again, lambda: calls.append("new") or loop.stop())
+    os.write(writer, b"x")
+    loop.run_forever()
+    assert calls == ["new"]
+
+
+@pytest.mark.parametrize("with_duplicate", [False, True])
+def test_closed_and_reopened_without_a_remove(loop, pipe, with_duplicate):
+    reader, old_writer = pipe()
+    calls = []
+    loop.add_reader(reader, calls.append, "old")
+    duplicate = os.dup(reader)
+    os.close(reader)
+    again, writer = pipe()
+    assert again == reader
+    if not with_duplicate:
+        os.close(duplicate)
+    loop.add_reader(again, lambda: calls.append("new") or loop.stop())
+    if with_duplicate:
+        os.write(old_writer, b"for the old one")
+        turn(loop)
+        assert calls == []
+    os.write(writer, b"x")
+    loop.run_forever()
+    assert calls == ["new"]
+    loop.remove_reader(again)
+    if with_duplicate:
+        os.close(duplicate)
+
+
+def test_the_old_owners_other_half_is_not_called_for_the_new_file(loop, pair):
+    ours, other = socket.socketpair()
+    number = ours.fileno()
+    calls = []
+    loop.add_writer(number, calls.append, "the old owner's writer")
+    ours.close()
+    stranger, peer = pair
+    os.dup2(stranger.fileno(), number)
+    loop.add_reader(number, lambda: calls.append("the new owner's reader") or loop.stop())
+    turn(loop)
+    assert calls == []
+    peer.send(b"x")
+    loop.run_forever()
+    assert calls == ["the new owner's reader"]
+    assert not loop.remove_writer(number)
+    assert loop.remove_reader(number)
+    other.close()
+    os.close(number)
+
+
+@pytest.mark.parametrize("removed", ["reader", "writer"])
+def test_removing_one_half_does_not_register_the_new_file(loop, pair, removed):
+    ours, other = socket.socketpair()
+    number = ours.fileno()
+    calls = []
+    loop.add_reader(number, calls.append, "the old owner's reader")
+    loop.add_writer(number, calls.append, "the old owner's writer")
+    ours.close()
+    stranger, peer = pair
+    os.dup2(stranger.fileno(), number)
+    peer.send(b"x")
+    assert getattr(loop, f"remove_{removed}")(number)
+    turn(loop)
+    assert calls == []
+    other.close()
+    os.close(number)
+
+
+def test_closed_and_reopened_by_somebody_who_does_not_tell(loop, pipe):
+    """His file is his: also when the loop has to start with a new set, it is not registered for the old owner."""
+    reader, _ = pipe()
+    calls = []
+    loop.add_reader(reader, calls.append, "the old owner's")
+    os.close(reader)
+    again, writer = pipe()
+    assert again == reader
+    turn(loop)
+    # What makes the loop start with a new set: a number that is closed, and its file is not.
+    other, _ = pipe()
+    loop.add_reader(other, print)
+    duplicate = os.dup(other)
+    os.close(other)
+    loop.remove_reader(other)
+    os.write(writer, b"x")
+    turn(loop)
+    os.close(duplicate)
+    assert calls == []
+
+
+@pytest.mark.parametrize("verb", ["add_reader", "add_writer"])
+def test_reopened_as_a_regular_file(loop, pipe, tmp_path, verb):
+    """The new owner gets his PermissionError, and the old file's events do not reach him."""
+    reader, writer = pipe()
+    duplicate = os.dup(reader)
+    calls = []
+    loop.add_reader(reader, calls.append, "old")
+    os.close(reader)
+    with (tmp_path / "file").open("w+") as file:
+        assert file.fileno() == reader
+        with pytest.raises(PermissionError):
+            getattr(loop, verb)(file, calls.append, "new")
+        os.write(writer, b"x")
+        turn(loop)
+        assert "new" not in calls
+        assert not loop.remove_writer(file)
+        loop.remove_reader(file)
+        calls.clear()
+        turn(loop)
+        assert calls == []
+    os.close(duplicate)
+
+
+@pytest.mark.parametrize("remove_first", [False, True])
+@pytest.mark.parametrize("with_duplicate", [False, True])
+def test_closed_and_reused_within_one_batch(loop, pipe, remove_first, with_duplicate):
+    """Two descriptors have something to read. Whoever comes first closes the other one, opens a new file that gets the
+    same number and has nothing to read, and watches it. Neither the old callback nor the new one may be called."""
+    (one, one_writer), (two, two_writer) = pipe(), pipe()
+    calls = []
+    duplicates = []
+
+    def callback(mine, other):
+        calls.append("callback")
+        os.read(mine, 1)
+        if with_duplicate:
+            duplicates.append(os.dup(other))
+        if remove_first:
+            loop.remove_reader(other)
+        os.close(other)
+        again, _ = pipe()
+        assert again == other
+        loop.add_reader(again, calls.append, "the new file's")
+
+    loop.add_reader(one, callback, one, two)
+    loop.add_reader(two, callback, two, one)
+    os.write(one_writer, b"x")
+    os.write(two_writer, b"x")
+    turn(loop)
+    assert calls == ["callback"]
+    for duplicate in duplicates:
+        os.close(duplicate)
+
+
+def test_a_reader_that_closes_and_reuses_its_own_descriptor(loop, pair):
+    """Its writer was in the same event, and belongs to a file that is gone."""
+    ours, peer = socket.socketpair()
+    number = ours.fileno()
+    stranger, _ = pair
+    full = bytes(1 << 20)
+    stranger.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            stranger.send(full)
+    calls = []
+
+    def reader():
+        calls.append("reader")
+        loop.remove_reader(number)
+        loop.remove_writer(number)
+        ours.close()
+        os.dup2(stranger.fileno(), number)
+        loop.add_writer(number, calls.append, "the new file's writer")
+
+    loop.add_writer(number, calls.append, "writer")
+    loop.add_reader(number, reader)
+    peer.send(b"x")
+    turn(loop)
+    assert calls == ["reader"]
+    peer.close()
+    loop.remove_writer(number)
+    os.close(number)
+
+
+def test_after_close(loop, pair):
+    ours, _ = pair
+    loop.add_reader(ours, print)
+    loop.close()
+    assert not loop.remove_reader(ours)
+    assert not loop.remove_writer(ours)
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            add(ours, print)

@@ -1,0 +1,279 @@
+"""The one pair that is written twice: both halves give the same answers."""
+
+import contextvars
+import errno
+import importlib.util
+import os
+import select
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from epoll_loop.core import syscalls
+
+SOURCE = Path(syscalls.__file__).with_name("syscalls.py")
+
+
+def pure_half():
+    spec = importlib.util.spec_from_file_location("pure_syscalls", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["running", "pure"])
+def half(request):
+    """The half of the build that runs, and the pure one: the same twice in the pure build."""
+    return syscalls if request.param == "running" else pure_half()
+
+
+@pytest.fixture
+def pair():
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        peer.settimeout(10)
+        yield ours, peer
+
+
+def test_both_halves_have_the_same_names():
+    missing = [name for name in pure_half().__all__ if not hasattr(syscalls, name)]
+    assert missing == []
+
+
+def test_recv(half, pair):
+    ours, peer = pair
+    assert half.recv(ours, ours.fileno()) == -errno.EAGAIN
+    peer.send(b"some data")
+    assert half.recv(ours, ours.fileno()) == b"some data"
+    peer.close()
+    assert half.recv(ours, ours.fileno()) == b""
+
+
+def test_recv_is_bounded_and_says_when_it_is_full(half, pair):
+    ours, peer = pair
+    peer.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    total = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            total += peer.send(bytes(65536))
+    sizes = []
+    while type(data := half.recv(ours, ours.fileno())) is bytes:
+        assert half.filled(data) == (len(data) == half.RECV_SIZE)
+        sizes.append(len(data))
+    assert data == -errno.EAGAIN
+    assert sum(sizes) == total
+    assert max(sizes) <= half.RECV_SIZE
+
+
+def test_recv_of_a_broken_connection_is_its_errno(half):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as ours:
+        ours.connect(server.getsockname())
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        ours.setblocking(False)
+        assert half.recv(ours, ours.fileno()) == -errno.ECONNRESET
+
+
+def test_recv_into(half, pair):
+    ours, peer = pair
+    buffer = bytearray(b"........")
+    assert half.recv_into(ours, ours.fileno(), buffer) == -errno.EAGAIN
+    peer.send(b"0123456789")
+    assert half.recv_into(ours, ours.fileno(), memoryview(buffer)[2:6]) == 4
+    assert buffer == b"..0123.."
+    assert half.recv_into(ours, ours.fileno(), buffer) == 6
+    assert buffer == b"456789.."
+    peer.close()
+    assert half.recv_into(ours, ours.fileno(), buffer) == 0
+
+
+def test_recv_into_lets_go_of_the_buffer(half, pair):
+    ours, peer = pair
+    buffer = bytearray(8)
+    half.recv_into(ours, ours.fileno(), buffer)
+    peer.send(b"x")
+    half.recv_into(ours, ours.fileno(), buffer)
+    buffer.extend(b"only without exports")
+
+
+def test_recv_into_wants_a_writable_buffer(half, pair):
+    ours, _ = pair
+    with pytest.raises((TypeError, BufferError)):
+        half.recv_into(ours, ours.fileno(), b"read only")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "offset"),
+    [([b"one"], 0), ([b"one"], 1), ([b"one", b"two", b"three"], 0), ([b"one", b"two", b"three"], 2)],
+)
+def test_send(half, pair, chunks, offset):
+    ours, peer = pair
+    expected = b"".join(chunks)[offset:]
+    assert half.send(ours, ours.fileno(), chunks, offset) == len(expected)
+    assert peer.recv(100) == expected
+
+
+def test_send_takes_no_more_chunks_than_the_kernel(half, pair):
+    ours, peer = pair
+    sent = half.send(ours, ours.fileno(), [b"x"] * 3000, 0)
+    assert 0 < sent <= 3000
+    assert len(peer.recv(10000)) == sent
+
+
+def test_send_is_short_and_then_blocked(half, pair):
+    ours, _ = pair
+    chunk = bytes(16 << 20)
+    sent = half.send(ours, ours.fileno(), [chunk], 0)
+    assert 0 < sent < len(chunk)
+    assert half.send(ours, ours.fileno(), [chunk], sent) == -errno.EAGAIN
+    assert half.send(ours, ours.fileno(), [chunk, chunk], sent) == -errno.EAGAIN
+
+
+@pytest.mark.parametrize("chunks", [[b"one"], [b"one", b"two"]])
+def test_send_to_nobody_is_epipe_and_no_signal(half, pair, chunks):
+    ours, peer = pair
+    peer.close()
+    assert half.send(ours, ours.fileno(), chunks, 0) == -errno.EPIPE
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX"])
+def test_accept(half, family, tmp_path):
+    address = {"AF_INET": ("127.0.0.1", 0), "AF_INET6": ("::1", 0), "AF_UNIX": str(tmp_path / "s")}[family]
+    kind = getattr(socket, family)
+    with socket.socket(kind) as server, socket.socket(kind) as client:
+        server.bind(address)
+        server.listen()
+        server.setblocking(False)
+        assert half.accept(server, server.fileno()) == -errno.EAGAIN
+        client.connect(server.getsockname())
+        sock, fd, peer = half.accept(server, server.fileno())
+        if sock is None:
+            sock = half.socket_of(fd, peer)
+        with sock:
+            assert sock.fileno() == fd
+            assert (sock.family, sock.type) == (client.family, client.type)
+            assert not os.get_blocking(fd)
+            assert not os.get_inheritable(fd)
+            assert half.address(peer) == client.getsockname()
+            client.send(b"hello")
+            assert select.select([sock], [], [], 10)[0] == [sock]
+            assert half.recv(sock, fd) == b"hello"
+
+
+def test_close(half):
+    first, second = socket.socketpair()
+    half.close(first, first.fileno())
+    assert first.fileno() == -1
+    fd = second.detach()
+    half.close(None, fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_calls_run_in_their_context(half):
+    var = contextvars.ContextVar("var", default=0)
+    context = contextvars.copy_context()
+
+    def callback(*args):
+        var.set(var.get() + 1)
+        return args, var.get()
+
+    assert half.call(context, callback, (1, 2, 3)) == ((1, 2, 3), 1)
+    assert half.call0(context, callback) == ((), 2)
+    assert half.call1(context, callback, 1) == ((1,), 3)
+    assert var.get() == 0
+    assert context[var] == 3
+
+
+@pytest.mark.parametrize("name", ["call", "call0", "call1"])
+def test_a_failed_call_leaves_its_context(half, name):
+    var = contextvars.ContextVar("var", default="outside")
+    context = contextvars.copy_context()
+    context.run(var.set, "inside")
+
+    def fail(*args):
+        raise LookupError
+
+    arguments = {"call": ((),), "call0": (), "call1": (1,)}[name]
+    for _ in range(2):  # a context that is still entered could not be entered again
+        with pytest.raises(LookupError):
+            getattr(half, name)(context, fail, *arguments)
+        assert var.get() == "outside"
+
+
+def test_copy_context_copies(half):
+    var = contextvars.ContextVar("var", default="unset")
+    token = var.set("now")
+    copied = half.copy_context()
+    var.reset(token)
+    assert copied[var] == "now"
+
+
+def test_monotonic_does_not_go_back(half):
+    seen = [half.monotonic() for _ in range(1000)]
+    assert seen == sorted(seen)
+
+
+def events_of(poll_set, count):
+    """What the last wait() found, which compiled is not for Python to see."""
+    return poll_set.events[:count] if hasattr(poll_set, "events") else None
+
+
+def test_epoll_set(half):
+    reader, writer = os.pipe()
+    poll_set = half.EpollSet()
+    try:
+        poll_set.add(reader, select.EPOLLIN)
+        with pytest.raises(FileExistsError):
+            poll_set.add(reader, select.EPOLLIN)
+        assert poll_set.wait(0) == 0
+        assert poll_set.wait(0.0005) == 0
+        os.write(writer, b"x")
+        assert poll_set.wait(-1) == 1
+        assert events_of(poll_set, 1) in (None, [(reader, select.EPOLLIN)])
+        poll_set.modify(reader, 0)
+        assert poll_set.wait(0) == 0
+        poll_set.remove(reader)
+        with pytest.raises(FileNotFoundError):
+            poll_set.remove(reader)
+        with pytest.raises(FileNotFoundError):
+            poll_set.modify(reader, 0)
+    finally:
+        poll_set.close()
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("timeout", [-1, 30.0, 0.09])
+def test_waiting_lets_other_threads_run(half, timeout):
+    """Who holds the interpreter while it sleeps is never woken by another thread."""
+    reader, writer = os.pipe()
+    poll_set = half.EpollSet()
+    thread = threading.Thread(target=os.write, args=(writer, b"x"))
+    try:
+        poll_set.add(reader, select.EPOLLIN)
+        thread.start()
+        while not poll_set.wait(timeout):
+            assert timeout == 0.09  # a longer one does not end without an event
+        thread.join()
+    finally:
+        poll_set.close()
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("timeout", [0.0002, 0.01, 0.15])
+def test_wait_is_not_early(half, timeout):
+    poll_set = half.EpollSet()
+    try:
+        started = half.monotonic()
+        assert poll_set.wait(timeout) == 0
+        assert half.monotonic() - started >= timeout
+    finally:
+        poll_set.close()

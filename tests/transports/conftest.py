@@ -1,0 +1,67 @@
+"""The tests of this folder run on asyncio's own loop too, which shows that they ask for what asyncio promises.
+
+`ours` in a module marks what only this loop promises.
+"""
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import wire
+
+import epoll_loop
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "epoll_loop": epoll_loop.new_event_loop,
+    "asyncio": asyncio.SelectorEventLoop,
+}
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_left() -> Iterator[None]:
+    """Every test closes what it opens, and so does the loop."""
+    before = os.listdir("/proc/self/fd")
+    yield
+    after = os.listdir("/proc/self/fd")
+    if len(after) > len(before):
+        gc.collect()
+        after = os.listdir("/proc/self/fd")
+    assert len(after) <= len(before)
+
+
+@pytest.fixture(params=[wire.accepted, wire.connected, wire.unix], ids=["accepted", "connected", "unix"])
+def link(request: pytest.FixtureRequest) -> wire.Link:
+    """The ways to a connection: accepted, connected, and a Unix socket."""
+    made: wire.Link = request.param
+    return made
+
+
+@pytest.fixture(params=[wire.accepted, wire.connected], ids=["accepted", "connected"])
+def tcp(request: pytest.FixtureRequest) -> wire.Link:
+    """The ways to a TCP connection."""
+    made: wire.Link = request.param
+    return made
+
+
+@pytest.fixture(params=LOOPS.values(), ids=LOOPS)
+def either_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop for tests that run and stop it themselves."""
+    new = request.param()
+    yield new
+    if not new.is_closed():
+        new.close()
+
+
+@pytest.fixture
+async def reports() -> list[dict[str, Any]]:
+    """What the loop's exception handler was called with."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
+    return found
