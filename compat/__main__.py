@@ -14,7 +14,7 @@ import sys
 
 from rich.console import Console
 
-from compat import suite
+from compat import programs, suite
 from compat.contestants import NAMES
 
 
@@ -25,8 +25,8 @@ def main() -> int:
     )
     parser.add_argument("part", nargs="?", choices=("suite", "programs"), help="by default both")
     parser.add_argument("--contestants", nargs="+", choices=NAMES, help="loops to run on")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="test modules or programs to run")
-    parser.add_argument("--excluded", action="store_true", help="run what is excluded: does any of it pass now?")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="test modules, programs")
+    parser.add_argument("--excluded", action="store_true", help="run what is excluded: does it pass now?")
     parser.add_argument("--verbose", action="store_true", help="whole tracebacks")
     options = parser.parse_args()
     console = Console()
@@ -35,6 +35,8 @@ def main() -> int:
         # uvloop was not made for these tests: ask for it by name.
         contestants = options.contestants or [name for name in NAMES if name != "uvloop"]
         good &= suite.run(console, contestants, options.only, options.excluded, options.verbose)
+    if options.part != "suite":
+        good &= programs.run(console, options.contestants or list(NAMES), options.only)
     return 0 if good else 1
 
 

@@ -25,6 +25,6 @@ def loop_class(contestant: str) -> type[asyncio.AbstractEventLoop]:
         return uvloop.Loop  # type: ignore[no-any-return]
     import epoll_loop
 
-    if epoll_loop.COMPILED != (contestant == "epoll_loop"):
+    if (contestant == "epoll_loop") != epoll_loop.COMPILED:
         raise RuntimeError(f"this process runs the {'compiled' if epoll_loop.COMPILED else 'pure'} build")
     return epoll_loop.Loop

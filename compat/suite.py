@@ -1,7 +1,7 @@
 """CPython's own tests of asyncio, `test.test_asyncio` of the running Python, on each contestant's loop.
 
-Each module runs in a process of its own. A test that made no loop of the contestant says nothing about it and is not
-counted; one that hangs is ended, counts as failed, and the rest goes on in a new process.
+Each module runs in a process of its own. A test that made no loop of the contestant says nothing about it and is
+not counted; one that hangs is ended, counts as failed, and the rest goes on in a new process.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Outcome:
         failed = self.counts["failed"]
         if failed:
             return f"[red]{self.counts['passed']}, {failed} failed[/]"
-        return f"[green]{self.counts['passed']}[/]" if self.counts["passed"] else "-"
+        skipped = f"[dim]{self.counts['skipped']} skipped, [/]" if self.counts["skipped"] else ""
+        return f"{skipped}[green]{self.counts['passed']}[/]" if self.counts["passed"] else "-"
 
 
 def modules() -> list[str]:
@@ -71,7 +72,7 @@ def tests_of(module: str) -> list[str]:
 
 
 def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
-    """Run tests of a module on a contestant's loop, again without the guilty one if a test hangs or kills the process."""
+    """Run tests of a module on a contestant's loop; after one that hangs or kills the process, run the rest."""
     outcome = Outcome()
     left = list(tests)
     while left:
@@ -86,7 +87,8 @@ def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
                     left.remove(report["test"])
         if running is None:
             break  # what is left belongs to a class or module that is skipped as a whole
-        outcome.add({"test": running, "outcome": "failed", "text": "hung, or killed the process", "ours": True})
+        text = "hung, or killed the process"
+        outcome.add({"test": running, "outcome": "failed", "text": text, "ours": True})
         left.remove(running)
     return outcome
 
@@ -171,7 +173,7 @@ def run(console: Console, contestants: list[str], only: list[str], excluded: boo
 def show_details(
     console: Console, totals: dict[str, Outcome], left_out: Counter[str], excluded: bool, verbose: bool
 ) -> None:
-    """Print why tests are excluded, what failed, and with `excluded` which exclusions are not needed any more."""
+    """Print what failed and why tests are excluded; with `excluded`, which exclusions are not needed."""
     for contestant, total in totals.items():
         if excluded:
             for test in total.passes:

@@ -1,11 +1,11 @@
-"""Run one module of CPython's `test.test_asyncio` on one contestant's loop, and report each test as a line of JSON.
+"""Run a module of CPython's `test.test_asyncio` on a contestant's loop, and report each test as a line of JSON.
 
-The child of `suite.py`: `python -m compat.suite_child CONTESTANT MODULE`, with the tests to run on stdin, one a line;
-without any it says which tests there are.
+The child of `suite.py`: `python -m compat.suite_child CONTESTANT MODULE`, with the tests to run on stdin, one a
+line; without any it says which tests there are.
 
-What makes the tests run on the loop: the default policy's loop factory, which outlives a test that sets the policy to
-None, and the name `asyncio.SelectorEventLoop`, by which the tests ask for "the loop" where they do not mean the policy's.
-Both are a subclass that counts: a test that made no loop of the contestant proves nothing about it.
+What makes the tests run on the loop: the default policy's loop factory, which outlives a test that sets the policy
+to None, and the name `asyncio.SelectorEventLoop`, by which the tests ask for "the loop" where they do not mean the
+policy's. Both are a subclass that counts: a test that made no loop of the contestant proves nothing about it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Counter:
 def counting(base: type) -> type:
     """Return the contestant's loop class, with each new loop counted."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
         Counter.made += 1
         base.__init__(self, *args, **kwargs)
 
-    return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
+    return type(base.__name__, (base,), {"__init__": init, "__module__": base.__module__})
 
 
 def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -75,7 +75,8 @@ class Result(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
-        self.say(test=short_id(test), outcome=self._outcome, text=self._text, ours=Counter.made > self._before)
+        ours = Counter.made > self._before
+        self.say(test=short_id(test), outcome=self._outcome, text=self._text, ours=ours)
 
     def _bad(self, text: str) -> None:
         self._outcome, self._text = "failed", text

@@ -13,7 +13,6 @@ from asyncio import events
 from asyncio.log import logger
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
 from epoll_loop.core.epoll import FORKED
@@ -36,7 +35,8 @@ _ORIGIN_DEPTH = 10  # frames remembered of where a coroutine was made, in debug 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
-class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
+# misc: our handles are asyncio's to isinstance(), not to mypy.
+class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be called
@@ -50,9 +50,6 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
         "_default_executor",
         "_exception_handler",
         "_executor_shut_down",
-        "_signal_handlers",
-        "_signal_sockets",
-        "_wakeup_before",
     )
 
     def __init__(self) -> None:
@@ -89,6 +86,7 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
             events._set_running_loop(self)
             self._run()
         finally:
+            self._flush_all()
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
             sys.set_coroutine_origin_tracking_depth(depth)
@@ -303,9 +301,9 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):
             return
         try:
             owner = context.get("task") or context.get("future") or context.get("handle")
-            run_in = owner.get_context() if hasattr(owner, "get_context") else None
-            if isinstance(run_in, Context):
-                run_in.run(handler, self, context)
+            get_context = getattr(owner, "get_context", None)
+            if get_context is not None:
+                get_context().run(handler, self, context)
             else:
                 handler(self, context)
         except (SystemExit, KeyboardInterrupt):

@@ -3,6 +3,12 @@ cimport cython
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.queue cimport Link
 
+cdef bint _RECYCLES
+cdef int _MOST_SPARES
+cdef Handle _spare
+cdef int _spares
+
+
 cdef class Handle(Link):
     cdef object __weakref__
     cdef public object _args
@@ -13,6 +19,11 @@ cdef class Handle(Link):
     cdef public object _source_traceback
 
     cdef turn(self)
+    cdef _recycle(self)
     cpdef _run(self)
-    cdef _failed(self, exc)
+    cdef failed(self, exc)
     cpdef list _describe(self)
+
+
+@cython.locals(handle=Handle)
+cpdef Handle new_handle(callback, tuple args, loop, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from asyncio import format_helpers  # type: ignore[attr-defined]
+from asyncio import format_helpers
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
@@ -22,6 +22,12 @@ def outer_stack() -> traceback.StackSummary:
         frame = frame.f_back
     stack: traceback.StackSummary = format_helpers.extract_stack(frame)
     return stack
+
+# A handle is made and dropped with every callback: the compiled build uses those again that only the loop still knows.
+_RECYCLES = syscalls.COUNTS_REFERENCES
+_MOST_SPARES = 1024
+_spare: Handle | None = None  # the first of a chain
+_spares = 0
 
 
 class Handle(Link):
@@ -55,7 +61,7 @@ class Handle(Link):
         self._cancelled = False
         self._source_traceback = outer_stack() if loop.get_debug() else None
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return asyncio.Handle
 
@@ -80,18 +86,27 @@ class Handle(Link):
 
     def turn(self) -> None:
         if not self._cancelled:
-            try:
-                syscalls.call(self._context, self._callback, self._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._failed(exc)
-        self = None  # type: ignore[assignment]  # the frame may live on in a traceback: see syscalls.call()
+            syscalls.call(self._context, self._callback, self._args)
+        if _RECYCLES and syscalls.unshared(self):
+            self._recycle()
+
+    def _recycle(self) -> None:
+        global _spare, _spares
+        if _spares < _MOST_SPARES and type(self) is Handle:
+            self._callback = self._args = self._loop = self._context = self._source_traceback = None  # type: ignore[assignment]
+            self.next = _spare
+            _spare = self
+            _spares += 1
 
     def _run(self) -> None:
-        self.turn()
+        try:
+            self.turn()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.failed(exc)
 
-    def _failed(self, exc: BaseException) -> None:
+    def failed(self, exc: BaseException) -> None:
         source = format_helpers._format_callback_source(self._callback, self._args)
         report = {"message": f"Exception in callback {source}", "exception": exc, "handle": self}
         if self._source_traceback:
@@ -113,4 +128,20 @@ class Handle(Link):
         return f"<{' '.join(self._describe())}>"
 
 
-syscalls.keep_memory(Handle)
+def new_handle(callback: Callable[..., Any], args: tuple[Any, ...], loop: Any, context: Context | None) -> Handle:
+    """Return `Handle(callback, args, loop, context)`, without a traceback; faster."""
+    global _spare, _spares
+    handle = _spare
+    if handle is None:
+        handle = Handle.__new__(Handle)
+    else:
+        _spare = handle.next  # type: ignore[assignment]
+        _spares -= 1
+    handle.next = None
+    handle._callback = callback
+    handle._args = args
+    handle._loop = loop
+    handle._context = syscalls.copy_context() if context is None else context
+    handle._cancelled = False
+    handle._source_traceback = None
+    return handle

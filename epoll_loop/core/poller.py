@@ -86,9 +86,9 @@ class Watch(Channel):
             self.readable = False
             self.writable = False
         if readable and self.reader is not None:
-            self.reader.turn()
+            self.reader._run()
         if writable and self.writer is not None and self.armed:
-            self.writer.turn()
+            self.writer._run()
 
     def drop(self) -> None:
         """Cancel both handles."""

@@ -17,35 +17,41 @@ class Link:
     def turn(self) -> None:
         """Do what there is to do; called when it has just left the queue."""
 
+    def failed(self, exc: BaseException) -> None:
+        """Deal with an exception that came out of `turn()`."""
+
     def interrupted(self) -> None:
-        """Note that an exception (KeyboardInterrupt, SystemExit) came out of `turn()`, in the middle of it."""
+        """Note that KeyboardInterrupt or SystemExit came out of `turn()`, in the middle of it."""
 
 
 class Queue:
     """A queue of links."""
 
-    __slots__ = ("head", "tail")
+    __slots__ = ("_head", "_tail", "size")
 
     def __init__(self) -> None:
-        self.head: Link | None = None
-        self.tail: Link | None = None
+        self._head: Link | None = None
+        self._tail: Link | None = None
+        self.size = 0
 
     def append(self, link: Link) -> None:
         """Put a link at the end."""
-        if self.head is None:
-            self.head = link
+        if self.size == 0:
+            self._head = link
         else:
-            self.tail.next = link  # type: ignore[union-attr]
-        self.tail = link
+            self._tail.next = link  # type: ignore[union-attr]
+        self._tail = link
+        self.size += 1
 
     def pop(self) -> Link | None:
         """Take the first link, or None."""
-        link = self.head
+        link = self._head
         if link is not None:
-            self.head = link.next
+            self._head = link.next
             link.next = None
-            if self.head is None:
-                self.tail = None
+            self.size -= 1
+            if self.size == 0:
+                self._tail = None
         return link
 
     def clear(self) -> None:

@@ -2,7 +2,7 @@ cimport cython
 
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.epoll cimport Epoll
-from epoll_loop.core.handles cimport Handle
+from epoll_loop.core.handles cimport Handle, new_handle
 from epoll_loop.core.poller cimport Channel, Watch
 from epoll_loop.core.queue cimport Link, Queue
 from epoll_loop.core.timers cimport TimerHandle, TimerQueue
@@ -28,8 +28,6 @@ cdef class Reactor:
     cdef Queue _unflushed
     cdef public double slow_callback_duration
 
-    @cython.locals(handle=Handle)
-    cdef Handle _soon(self, object callback, tuple args, object context)
     @cython.locals(timer=TimerHandle)
     cdef TimerHandle _schedule(self, double when, object callback, tuple args, object context)
     @cython.locals(watch=Watch, old=Handle)
@@ -38,7 +36,7 @@ cdef class Reactor:
     cdef _run_once(self)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)
-    @cython.locals(last=Link, link=Link, started=double)
+    @cython.locals(count=Py_ssize_t, link=Link, started=double)
     cdef _turns(self, Queue queue)
     cdef _receive(self)
     cpdef _flush_all(self)

@@ -23,7 +23,7 @@ from typing import Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
-from epoll_loop.core.handles import Handle, outer_stack
+from epoll_loop.core.handles import Handle, new_handle, outer_stack
 from epoll_loop.core.poller import Channel, Watch
 from epoll_loop.core.queue import Link, Queue
 from epoll_loop.core.timers import TimerHandle, TimerQueue
@@ -88,17 +88,9 @@ class Reactor:
         if self._debug:
             self._check_thread()
             _check_callback(callback, "call_soon")
-        return self._soon(callback, args, context)
-
-    def _soon(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> Handle:
-        handle = Handle.__new__(Handle)
-        handle._callback = callback
-        handle._args = args
-        handle._loop = self
-        handle._context = syscalls.copy_context() if context is None else context
-        handle._cancelled = False
-        handle._source_traceback = outer_stack() if self._debug else None
-        handle.next = None
+        handle = new_handle(callback, args, self, context)
+        if self._debug:
+            handle._source_traceback = outer_stack()
         if self._sent:
             self._receive()  # what was sent before this comes before this
         self._ready.append(handle)
@@ -160,7 +152,7 @@ class Reactor:
 
     def create_future(self) -> Future[Any]:
         """Return an `asyncio.Future` of this loop."""
-        return Future(loop=self)
+        return Future(loop=self)  # type: ignore[arg-type]
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
         """Schedule a coroutine and return its task; keywords as `asyncio.Task` of the running Python takes them."""
@@ -168,7 +160,7 @@ class Reactor:
             raise RuntimeError("Event loop is closed")
         if self._task_factory is not None:
             return self._make_task(coro, kwargs)  # type: ignore[attr-defined]
-        return Task(coro, loop=self, **kwargs)
+        return Task(coro, loop=self, **kwargs)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         """Leave `run_forever()` after this iteration."""
@@ -291,7 +283,6 @@ class Reactor:
         while True:
             self._run_once()
             if self._stopping:
-                self._stopping = False
                 return
 
     def _run_once(self) -> None:
@@ -302,9 +293,9 @@ class Reactor:
             poller.rebuild()
         self._torn = True
         if (
-            self._ready.head is not None
-            or poller.active.head is not None
-            or self._unflushed.head is not None
+            self._ready.size
+            or poller.active.size
+            or self._unflushed.size
             or self._sent
             or self._stopping
         ):
@@ -312,15 +303,15 @@ class Reactor:
         else:
             self._sleep()
         self._torn = False
-        if poller.active.head is not None:
+        if poller.active.size:
             self._turns(poller.active)
         if self._timers._heap:
             self._timers.pop_due(syscalls.monotonic(), self._ready)
         if self._sent:
             self._receive()
-        if self._ready.head is not None:
+        if self._ready.size:
             self._turns(self._ready)
-        if self._unflushed.head is not None:
+        if self._unflushed.size:
             self._turns(self._unflushed)
 
     def _sleep(self) -> None:
@@ -331,33 +322,36 @@ class Reactor:
         self._asleep = True
         try:
             # Asleep first, then this look at the queues: see call_soon_threadsafe(). A signal handler may call either.
-            if self._sent or self._ready.head is not None:
+            if self._sent or self._ready.size:
                 timeout = 0.0
             self._poller.wait(timeout)
         finally:
             self._asleep = False
 
     def _turns(self, queue: Queue) -> None:
-        # What was there at the beginning and no more (I21). What an exception leaves stays for the next run.
-        last = queue.tail
+        # What was there at the beginning and no more (I21). What an exception leaves stays for the next run. This is the only
+        # place where the loop calls into callbacks, and where their exceptions arrive.
+        count = queue.size
         link: Link | None = None
-        try:
-            while link is not last:
-                link = queue.pop()
-                if link is None or self._poller.forked:
-                    return  # we are a forked child by now: _forget() has emptied the queue
-                if self._debug:
-                    started = syscalls.monotonic()
-                    link.turn()
-                    self._took(link, syscalls.monotonic() - started)  # type: ignore[attr-defined]
-                else:
-                    link.turn()
-        except BaseException:
-            if link is not None:
-                link.interrupted()
-            raise
-        finally:
-            link = last = None  # the frame may live on in a traceback: see syscalls.call()
+        while count:
+            try:
+                while count:
+                    count -= 1
+                    link = queue.pop()
+                    if link is None or self._poller.forked:
+                        return  # _forget() was called: we are a forked child by now
+                    if self._debug:
+                        started = syscalls.monotonic()
+                        link.turn()
+                        self._took(link, syscalls.monotonic() - started)  # type: ignore[attr-defined]
+                    else:
+                        link.turn()
+            except (SystemExit, KeyboardInterrupt):
+                link.interrupted()  # type: ignore[union-attr]
+                raise
+            except BaseException as exc:
+                link.failed(exc)  # type: ignore[union-attr]
+        link = None  # the frame may live on in a traceback: see syscalls.call()
 
     def _receive(self) -> None:
         self._sent = False  # first: what is sent from now on sets it again
@@ -366,7 +360,7 @@ class Reactor:
 
     def _flush_all(self) -> None:
         # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
-        while self._unflushed.head is not None:
+        while self._unflushed.size and not self._poller.forked:
             self._turns(self._unflushed)
 
     def _forget(self) -> None:

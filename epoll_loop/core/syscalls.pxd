@@ -7,7 +7,7 @@ cpdef object call(object context, object callback, tuple args)
 cpdef object call0(object context, object callback)
 cpdef object call1(object context, object callback, object arg)
 cpdef object copy_context()
-cpdef object keep_memory(object type)
+cpdef bint unshared(object value) noexcept
 
 cpdef object recv(object sock, int fd)
 cpdef bint filled(bytes data) except -1

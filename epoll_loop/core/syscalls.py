@@ -17,6 +17,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 __all__ = [
+    "COUNTS_REFERENCES",
     "EpollSet",
     "accept",
     "address",
@@ -25,13 +26,13 @@ __all__ = [
     "call1",
     "close",
     "copy_context",
-    "keep_memory",
     "monotonic",
     "recv",
     "recv_into",
     "send",
     "sendmsg",
     "socket_of",
+    "unshared",
 ]
 
 # One recv(2) takes at most this much: beyond 64 KiB malloc() maps fresh pages for each call and faults them in.
@@ -41,6 +42,8 @@ IOV_MAX = 1024
 # select(2) has microseconds where epoll_wait(2) has milliseconds; longer waits do not notice the difference.
 FINE_WAIT = 0.1
 FD_SETSIZE = 1024
+# Whether unshared() can tell.
+COUNTS_REFERENCES = False
 
 monotonic = time.monotonic
 call1 = Context.run
@@ -56,8 +59,9 @@ def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) ->
         del callback, args
 
 
-def keep_memory(kind: type) -> None:
-    """Keep the memory of some dead instances of an extension type for new ones: they come and go all the time."""
+def unshared(value: object) -> bool:
+    """Return True if only the caller refers to an object; never where `COUNTS_REFERENCES` says that it can't be told."""
+    return False
 
 
 def recv(sock: socket.socket, fd: int) -> bytes | int:

@@ -12,6 +12,7 @@ from libc.string cimport memset
 import os
 import select
 import socket
+import sysconfig
 
 cdef extern from * nogil:
     """
@@ -33,49 +34,6 @@ cdef extern from * nogil:
 
     /* One buffer for every loop: the GIL is held from recv(2) until the bytes are copied out. */
     static char epl_scratch[EPL_RECV_SIZE];
-
-    /* Handles come and go with every callback: keep the memory of some. */
-    enum { EPL_POOLS = 2, EPL_POOL_SIZE = 256 };
-    typedef struct { PyTypeObject *type; int count; PyObject *kept[EPL_POOL_SIZE]; } epl_pool;
-    static epl_pool epl_pools[EPL_POOLS];
-
-    static inline epl_pool *epl_pool_of(PyTypeObject *type) {
-        for (int i = 0; i < EPL_POOLS; i++)
-            if (epl_pools[i].type == type)
-                return &epl_pools[i];
-        return NULL;
-    }
-
-    static PyObject *epl_alloc(PyTypeObject *type, Py_ssize_t items) {
-        epl_pool *pool = epl_pool_of(type);
-        if (pool == NULL || pool->count == 0)
-            return PyType_GenericAlloc(type, items);
-        PyObject *object = pool->kept[--pool->count];
-        memset(object, 0, type->tp_basicsize);
-        PyObject_Init(object, type);
-        PyObject_GC_Track(object);
-        return object;
-    }
-
-    static void epl_free(void *object) {
-        epl_pool *pool = epl_pool_of(Py_TYPE((PyObject *) object));
-        if (pool == NULL || pool->count == EPL_POOL_SIZE)
-            PyObject_GC_Del(object);
-        else
-            pool->kept[pool->count++] = (PyObject *) object;
-    }
-
-    static void epl_keep_memory(PyObject *kind) {
-    #ifndef Py_GIL_DISABLED
-        PyTypeObject *type = (PyTypeObject *) kind;
-        epl_pool *pool = epl_pool_of(NULL);
-        if (pool != NULL) {
-            pool->type = type;
-            type->tp_alloc = epl_alloc;
-            type->tp_free = epl_free;
-        }
-    #endif
-    }
 
     /* malloc() is at its slowest for sizes just beyond its caches, and a request is of that size. So a few of the bytes
        objects that recv() has returned are remembered, and one that nobody else refers to any more is filled again. */
@@ -132,7 +90,6 @@ cdef extern from * nogil:
 
     char *epl_scratch
 
-    void epl_keep_memory(object type)
     object epl_call(object callback, object args)
     object epl_bytes(const char *data, Py_ssize_t size)
 
@@ -193,13 +150,12 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    Py_ssize_t Py_REFCNT(object value)
 
 RECV_SIZE = EPL_RECV_SIZE
 cdef bint has_pwait2 = True
 
-
-cpdef object keep_memory(object type):
-    epl_keep_memory(type)
+COUNTS_REFERENCES = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 cpdef double monotonic() except? -1:
@@ -234,6 +190,10 @@ cpdef object call1(object context, object callback, object arg):
         return callback(arg)
     finally:
         PyContext_Exit(context)
+
+
+cpdef bint unshared(object value) noexcept:
+    return Py_REFCNT(value) == 1
 
 
 cpdef object recv(object sock, int fd):

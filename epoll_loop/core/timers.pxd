@@ -1,6 +1,5 @@
 cimport cython
 
-from epoll_loop.core cimport syscalls
 from epoll_loop.core.handles cimport Handle
 from epoll_loop.core.queue cimport Queue
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from epoll_loop.core import syscalls
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.queue import Queue
 
@@ -41,7 +40,7 @@ class TimerHandle(Handle):
         self._scheduled = False
         self._queue: TimerQueue | None = None
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return asyncio.TimerHandle
 
@@ -84,8 +83,6 @@ class TimerHandle(Handle):
     def __ge__(self, other: object) -> bool:
         return self._when >= other.when() if isinstance(other, asyncio.TimerHandle) else NotImplemented
 
-
-syscalls.keep_memory(TimerHandle)
 
 
 def _earlier(a: TimerHandle, b: TimerHandle) -> bool:

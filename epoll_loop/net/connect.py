@@ -155,9 +155,7 @@ class Connecting(Resolving):
         sock.setblocking(False)
         return self._open(protocol_factory(), sock)
 
-    def _open(
-        self, protocol: P, sock: socket.socket, watch: Watch | None = None
-    ) -> tuple[asyncio.Transport, P]:
+    def _open(self, protocol: P, sock: socket.socket, watch: Watch | None = None) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
         transport: Any = open_stream(self, sock, protocol, channel=watch)
         if self._debug:
@@ -204,7 +202,8 @@ class Connecting(Resolving):
                 raise _as_one([error for attempt in errors for error in attempt], all_errors)
             return connected
         finally:
-            errors.clear()  # an exception holds this frame: no circle
+            for attempt in errors:
+                attempt.clear()  # the frames below know the list, and an exception knows its frames: no cycle
 
     async def _connect_one(
         self, errors: list[list[OSError]], info: AddrInfo, local_infos: list[AddrInfo] | None
@@ -226,8 +225,6 @@ class Connecting(Resolving):
             if isinstance(exc, OSError):
                 failed.append(exc)
             raise
-        finally:
-            del failed
 
     async def _connect(self, sock: socket.socket, address: Any) -> Watch | None:
         """Connect a non-blocking socket; return its registration, None where there was nothing to wait for.
@@ -269,15 +266,15 @@ def _settle(settled: asyncio.Future[int], sock: socket.socket) -> None:
 
 def _bind(sock: socket.socket, addresses: list[Any], failed: list[OSError]) -> None:
     """Bind to the first of the addresses that the kernel accepts; the errors before it go to `failed`."""
-    error = OSError(f"no matching local address with family={sock.family!r} found")
-    for number, address in enumerate(addresses):
+    for address in addresses:
         try:
-            return sock.bind(address)
+            sock.bind(address)
+            return
         except OSError as exc:
-            if number:
-                failed.append(error)
-            error = bind_error(address, exc)
-    raise error
+            failed.append(bind_error(address, exc))
+    if failed:
+        raise failed.pop()
+    raise OSError(f"no matching local address with family={sock.family!r} found")
 
 
 def bind_error(address: Any, exc: OSError) -> OSError:

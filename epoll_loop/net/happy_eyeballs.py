@@ -57,7 +57,7 @@ async def race(
             elif not waiting:
                 return None
     finally:
-        winner = running = None  # an exception holds this frame, and its task the exception: no circle
+        winner = running = None  # a task knows its exception, the exception this frame: no cycle
         await _call_off(tasks, discard)
 
 

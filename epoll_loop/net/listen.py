@@ -140,9 +140,7 @@ class Listening(Resolving):
         )
         return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
-    def _bind_all(
-        self, infos: list[AddrInfo], options: list[int], reuse_port: bool | None
-    ) -> list[socket.socket]:
+    def _bind_all(self, infos: list[AddrInfo], options: list[int], reuse_port: bool | None) -> list[socket.socket]:
         """Return a bound socket for each address that this host has; OSError if it has none of them."""
         sockets: list[socket.socket] = []
         try:

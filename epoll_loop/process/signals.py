@@ -22,7 +22,7 @@ from epoll_loop.core.reactor import Reactor
 class Signals(Reactor):
     """The room of the loop that deals with Unix signals."""
 
-    __slots__ = ()
+    __slots__ = ("_signal_handlers", "_signal_sockets", "_wakeup_before")
 
     _signal_handlers: dict[int, Handle]
     _signal_sockets: tuple[socket.socket, socket.socket] | None

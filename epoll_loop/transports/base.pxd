@@ -14,6 +14,7 @@ cdef class Burst(Link):
     cdef Transport transport
 
     cdef turn(self)
+    cdef interrupted(self)
 
 
 cdef class Transport(Channel):
@@ -51,9 +52,10 @@ cdef class Transport(Channel):
     cdef _drained(self)
     cdef _shut_down(self)
     cdef _flush_later(self)
-    cdef _resume_later(self)
+    cdef _settle(self)
     cdef _pause_protocol(self)
     cdef _resume_protocol(self)
+    cpdef set_protocol(self, protocol)
     cpdef close(self)
     cpdef _force_close(self, exc)
     cdef _lose(self, exc)

@@ -50,6 +50,9 @@ class Burst(Link):
     def turn(self) -> None:
         self.transport.flush()
 
+    def interrupted(self) -> None:
+        self.transport._flush_later()
+
 
 class Transport(Channel):
     """A connected stream: a channel with a protocol, and a queue of what the protocol wrote."""
@@ -111,7 +114,7 @@ class Transport(Channel):
 
     # What asyncio.Transport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return asyncio.Transport
 
@@ -119,7 +122,11 @@ class Transport(Channel):
         raise TypeError("a transport belongs to its loop and cannot be pickled")
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known under a name: "socket", "sockname", "peername"; otherwise `default`."""
+        """Return what is known under a name: "socket", "sockname", "peername"; otherwise `default`.
+
+        The kernel is asked at the first call: after the connection was closed only "peername", and what was asked for
+        before, is known.
+        """
         if self._extra is not None and name in self._extra:
             return self._extra[name]
         value = self._find_extra(name)
@@ -136,6 +143,10 @@ class Transport(Channel):
     def get_protocol(self) -> Any:
         """Return the current protocol."""
         return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Let another protocol have the connection from now on."""
+        self._protocol = protocol
 
     def is_closing(self) -> bool:
         """Return True if the transport is closing or closed."""
@@ -171,10 +182,7 @@ class Transport(Channel):
                     self._flush_later()
                 return
             self._send()
-        if self._size > self._high:
-            self._pause_protocol()
-        elif self._protocol_paused:
-            self._resume_later()
+        self._settle()
 
     def writelines(self, list_of_data: Any) -> None:
         """Send each of an iterable of bytes-like objects, in order. See `write()`."""
@@ -202,9 +210,18 @@ class Transport(Channel):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high = high
         self._low = low
-        if self._size > high:
-            self._pause_protocol()
-        self._resume_later()
+        self._settle()
+
+    def _settle(self) -> None:
+        # Only what the kernel has refused counts against the water marks. All else is for flush(), which calls nobody
+        # from inside a write().
+        if not self.writable:
+            if self._size > self._high:
+                self._pause_protocol()
+            elif self._protocol_paused and self._size <= self._low:
+                self._flush_later()
+        elif self._size or self._closing or self._protocol_paused:
+            self._flush_later()
 
     def _write_lost(self) -> None:
         # connection_lost() is on its way; asyncio's wording, which people search for
@@ -255,20 +272,18 @@ class Transport(Channel):
             self._send()
             if self._size and self.writable:
                 self._flush_later()
-        if self._size == 0:
-            self._drained()
         if self._lost:
             return
         if self._protocol_paused:
             if self._size <= self._low:
                 self._resume_protocol()
-        elif self._size > self._high:
+        elif self._size > self._high and not self.writable:
             self._pause_protocol()
+        if self._size == 0 and not self._lost:
+            self._drained()
 
     def _drained(self) -> None:
         # Everything is sent: what waited for that can happen now.
-        if self._lost:
-            return
         if self._closing:
             self._lose(None)
         elif self._eof:
@@ -283,10 +298,6 @@ class Transport(Channel):
             if self._burst is None:
                 self._burst = Burst(self)
             self._loop._unflushed.append(self._burst)
-
-    def _resume_later(self) -> None:
-        if self._protocol_paused and self._size <= self._low:
-            self._flush_later()
 
     def _pause_protocol(self) -> None:
         if self._protocol_paused:
@@ -339,7 +350,7 @@ class Transport(Channel):
         try:
             protocol.connection_lost(exc)
         finally:
-            self._protocol = None
+            self.set_protocol(None)  # no cycle: both are freed at once
             self._burst = None
             self._close_fd()
             if self._server is not None:

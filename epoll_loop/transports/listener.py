@@ -76,7 +76,7 @@ class Listener(Channel):
             if self.fd < 0:
                 return  # a protocol has closed the server
             accepted = syscalls.accept(self.sock, self.fd)
-            if type(accepted) is tuple:
+            if not isinstance(accepted, int):
                 self._exhausted = False
                 self._connect(accepted)
             elif -accepted == _EAGAIN:
@@ -95,13 +95,14 @@ class Listener(Channel):
             protocol = syscalls.call0(context, self._factory)
             transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
             transport._open(protocol, None)
-        except (SystemExit, KeyboardInterrupt):
-            raise
         except BaseException as exc:
             if transport is None:
                 syscalls.close(sock, fd)
             else:
+                self._loop._poller.remove(transport)
                 transport._close_fd()
+            if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                raise
             self._loop.call_exception_handler(  # type: ignore[attr-defined]
                 {"message": "Error on transport creation for incoming connection", "exception": exc}
             )

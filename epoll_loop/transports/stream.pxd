@@ -18,6 +18,7 @@ cdef class StreamTransport(Transport):
     cdef _read(self)
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cdef _read_into(self)
+    cdef failed(self, exc)
     cdef _read_failed(self, int number)
     cdef _end_of_stream(self)
     cpdef set_protocol(self, protocol)

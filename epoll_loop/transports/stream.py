@@ -54,7 +54,7 @@ class StreamTransport(Transport):
         # One bounded read an iteration (I16). The bookkeeping comes before the protocol's turn: it may pause, close,
         # write, change the protocol or raise.
         data = syscalls.recv(self._sock, self.fd)  # type: ignore[arg-type]
-        if type(data) is not bytes:
+        if isinstance(data, int):
             self._read_failed(-data)
             return
         chunk = data
@@ -65,12 +65,7 @@ class StreamTransport(Transport):
             self.carry_over()
         else:
             self.readable = False  # a short read of a stream whose end is not in sight (I14)
-        try:
-            syscalls.call1(self._context, self._received, chunk)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+        syscalls.call1(self._context, self._received, chunk)
 
     def _read_into(self) -> None:
         try:
@@ -78,30 +73,29 @@ class StreamTransport(Transport):
             size = len(buffer)
             if not size:
                 raise RuntimeError("get_buffer() returned an empty buffer")
+            if self._paused or self._closing:
+                return
+            count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
             return
-        if self._paused or self._closing:
-            return
-        count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
         if count < 0:
             self._read_failed(-count)
             return
         if count == 0:
             self._end_of_stream()
             return
-        if self.ended or count == size:
+        if self.ended or count >= size:  # items may be larger than bytes
             self.carry_over()
         else:
             self.readable = False
-        try:
-            syscalls.call1(self._context, self._received, count)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        syscalls.call1(self._context, self._received, count)
+
+    def failed(self, exc: BaseException) -> None:
+        method = "buffer_updated" if self._buffered else "data_received"
+        self._fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
 
     def _read_failed(self, number: int) -> None:
         if number == _EAGAIN:
@@ -140,9 +134,9 @@ class StreamTransport(Transport):
 
     def set_protocol(self, protocol: Any) -> None:
         """Let another protocol have the connection from now on."""
-        self._protocol = protocol
+        Transport.set_protocol(self, protocol)
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        self._received = protocol.buffer_updated if self._buffered else protocol.data_received
+        self._received = getattr(protocol, "buffer_updated" if self._buffered else "data_received", None)
 
     # Writing
 

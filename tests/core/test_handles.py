@@ -173,6 +173,20 @@ def test_exceptions_go_to_the_exception_handler(loop, maker, error):
 
 
 @pytest.mark.parametrize("maker", SCHEDULED)
+def test_the_exception_of_a_callback_that_has_cancelled_itself_is_reported(loop, maker):
+    def callback():
+        handle.cancel()
+        raise LookupError
+
+    reports = []
+    loop.set_exception_handler(lambda _, report: reports.append(report["exception"]))
+    handle = MAKERS[maker](loop, callback)
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    assert [type(report) for report in reports] == [LookupError]
+
+
+@pytest.mark.parametrize("maker", SCHEDULED)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_keyboard_interrupt_and_system_exit_leave_the_loop(loop, maker, error):
     def callback():

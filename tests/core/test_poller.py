@@ -316,7 +316,7 @@ def test_what_is_no_descriptor_is_a_value_error(loop, verb, wrong):
 
 @BOTH
 def test_takes_numbers_and_objects_alike(loop, pair):
-    ours, peer = pair
+    ours, _ = pair
     loop.add_reader(ours.fileno(), print)
     assert loop.remove_reader(ours)
     loop.add_writer(ours, print)

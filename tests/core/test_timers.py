@@ -103,9 +103,9 @@ def test_never_early_and_in_order(loop):
         if len(log) == len(timers):
             loop.stop()
 
-    for number in range(200):
-        # Below a millisecond and above: the kernel is asked in different ways.
-        timers.append(loop.call_later(rng.choice([0.0, 0.0002, 0.0009, 0.003, 0.02]) * rng.random(), fire, number))
+    # Below a millisecond and above: the kernel is asked in different ways.
+    delays = [rng.choice([0.0, 0.0002, 0.0009, 0.003, 0.02]) * rng.random() for _ in range(200)]
+    timers.extend(loop.call_later(delay, fire, number) for number, delay in enumerate(delays))
     reports = []
     loop.set_exception_handler(lambda _, report: reports.append(report))
     loop.run_forever()

@@ -51,9 +51,7 @@ async def talk(transport: Any, protocol: Any, peer: socket.socket) -> None:
 
 async def test_connection(listening: socket.socket, recorder: Any, descriptors: Any) -> None:
     with same_descriptors(descriptors):
-        transport, protocol = await asyncio.get_running_loop().create_connection(
-            recorder, *listening.getsockname()
-        )
+        transport, protocol = await asyncio.get_running_loop().create_connection(recorder, *listening.getsockname())
         assert protocol.made.done()
         assert protocol.transport is transport
         assert transport.get_extra_info("peername") == listening.getsockname()
@@ -158,7 +156,7 @@ async def test_no_address(recorder: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_silent_address_keeps_the_connect_waiting(silent: Any, recorder: Any, descriptors: Any) -> None:
-    """I9: registered before connect(), the socket would report OUT and no error at once."""
+    """Nothing but the kernel's answer ends the connect, and a cancellation (I9)."""
     with same_descriptors(descriptors):
         connecting = asyncio.ensure_future(asyncio.get_running_loop().create_connection(recorder, *silent))
         for _ in range(20):
@@ -169,9 +167,7 @@ async def test_silent_address_keeps_the_connect_waiting(silent: Any, recorder: A
             await connecting
 
 
-async def test_cancelled_although_connected(
-    listening: socket.socket, recorder: Any, descriptors: Any
-) -> None:
+async def test_cancelled_although_connected(listening: socket.socket, recorder: Any, descriptors: Any) -> None:
     """A cancellation at any step of a connect leaves nothing behind."""
     loop = asyncio.get_running_loop()
     for steps in range(4):
@@ -208,9 +204,7 @@ async def test_happy_eyeballs_cancelled(
     fake_resolution(monkeypatch, silent, silent)
     with same_descriptors(descriptors):
         channels = len(loop._channels())
-        connecting = asyncio.ensure_future(
-            loop.create_connection(recorder, "name", 1, happy_eyeballs_delay=0.001)
-        )
+        connecting = asyncio.ensure_future(loop.create_connection(recorder, "name", 1, happy_eyeballs_delay=0.001))
         while len(loop._channels()) < channels + 2:
             await asyncio.sleep(0.001)
         connecting.cancel()
@@ -233,9 +227,7 @@ async def test_bad_port_is_raised_with_happy_eyeballs_too(
     with same_descriptors(descriptors):
         for delay in (None, 0.001):
             with pytest.raises(OverflowError):
-                await asyncio.get_running_loop().create_connection(
-                    recorder, "name", 1, happy_eyeballs_delay=delay
-                )
+                await asyncio.get_running_loop().create_connection(recorder, "name", 1, happy_eyeballs_delay=delay)
 
 
 async def test_local_address(listening: socket.socket, recorder: Any) -> None:
@@ -266,20 +258,49 @@ async def test_local_address_in_use(listening: socket.socket, recorder: Any, des
 
 async def test_local_address_of_another_family(listening: socket.socket, recorder: Any) -> None:
     with pytest.raises(OSError, match=r"no matching local address with family=.* found"):
-        await asyncio.get_running_loop().create_connection(
-            recorder, *listening.getsockname(), local_addr=("::1", 0)
-        )
+        await asyncio.get_running_loop().create_connection(recorder, *listening.getsockname(), local_addr=("::1", 0))
 
 
-async def test_failure_leaves_no_garbage(refusing: Any, recorder: Any) -> None:
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("all_errors", [False, True])
+async def test_failure_leaves_no_garbage(
+    bound: bool, all_errors: bool, refusing: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    fake_resolution(monkeypatch, refusing, refusing)
+    local = refusing if bound else None
     gc.collect()
     gc.disable()
     try:
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.get_running_loop().create_connection(recorder, *refusing)
-        assert not [found for found in gc.get_objects() if isinstance(found, ConnectionRefusedError)]
+        with pytest.raises((OSError, ExceptionGroup)):
+            await loop.create_connection(recorder, "name", 1, local_addr=local, all_errors=all_errors)
+        left = [found for found in gc.get_objects() if isinstance(found, OSError)]
+        assert not [exc for exc in left if exc.errno in (errno.ECONNREFUSED, errno.EADDRINUSE)]
     finally:
         gc.enable()
+
+
+async def test_several_local_addresses(
+    listening: socket.socket, refusing: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next local address is tried; what the first one said is told only if the connect fails."""
+    loop: Any = asyncio.get_running_loop()
+    families = {"local": [refusing, ("127.0.0.1", 0)], "taken": [refusing, refusing], "remote": [refusing]}
+
+    async def getaddrinfo(host: str, port: Any, **kwargs: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in families[host]]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    with pytest.raises(ExceptionGroup) as caught:
+        await loop.create_connection(recorder, "remote", 1, local_addr=("local", 0), all_errors=True)
+    assert [exc.errno for exc in caught.value.exceptions] == [errno.EADDRINUSE, errno.ECONNREFUSED]
+    with pytest.raises(ExceptionGroup) as caught:
+        await loop.create_connection(recorder, "remote", 1, local_addr=("taken", 0), all_errors=True)
+    assert [exc.errno for exc in caught.value.exceptions] == [errno.EADDRINUSE] * 2
+    families["remote"] = [listening.getsockname()]
+    transport, protocol = await loop.create_connection(recorder, "remote", 1, local_addr=("local", 0))
+    transport.close()
+    await protocol.lost
 
 
 async def test_factory_fails_and_our_socket_is_closed(listening: socket.socket, descriptors: Any) -> None:

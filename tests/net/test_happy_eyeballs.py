@@ -191,9 +191,7 @@ async def test_exception_and_frame_do_not_hold_each_other() -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         await Attempts(hang, fail, bug).race(0.001)
-    (frame,) = (
-        entry.frame.raw for entry in caught.traceback if entry.name == "race" and "attempts" in entry.locals
-    )
+    (frame,) = (entry.frame.raw for entry in caught.traceback if entry.name == "race" and "attempts" in entry.locals)
     found = frame.f_locals.values()
     held = [*found, *(item for value in found if isinstance(value, (list, set)) for item in value)]
     failed = [task for task in held if isinstance(task, asyncio.Task) and not task.cancelled()]

@@ -209,9 +209,7 @@ async def test_file_goes_with_the_server(tmp_path: Path) -> None:
     await server.wait_closed()
 
 
-async def test_file_goes_although_the_directory_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_file_goes_although_the_directory_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, "socket"):
         monkeypatch.chdir("/")

@@ -38,9 +38,7 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return forbid
 
 
-@pytest.mark.parametrize(
-    ("host", "port"), [pair for pair in itertools.product(HOSTS, PORTS) if pair[0] or pair[1]]
-)
+@pytest.mark.parametrize(("host", "port"), [pair for pair in itertools.product(HOSTS, PORTS) if pair[0] or pair[1]])
 async def test_literal_is_answered_at_once_and_as_by_socket(host: Any, port: Any, no_thread: Any) -> None:
     no_thread()
     loop = asyncio.get_running_loop()

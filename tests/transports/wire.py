@@ -7,9 +7,9 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-LIMIT = 20  # seconds after which a wait has failed; nothing here takes one
-SMALL = 16384  # a socket buffer that is soon full
-LARGE = 4 * 1024 * 1024  # more than such a socket and its peer take without anybody reading
+LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
+SMALL = 16384  # a send buffer that is soon full
+LARGE = 1 << 20  # more than it and the receive buffer of the peer take without anybody reading
 
 
 def pattern(size: int, start: int = 0) -> bytes:
@@ -96,7 +96,7 @@ class BufferedRecorder(Calls, asyncio.BufferedProtocol):
 
 async def finish(transport: Any) -> None:
     """Abort a transport and wait until its connection_lost() has returned."""
-    if transport is not None:
+    if transport is not None and transport.get_protocol() is not None:
         transport.abort()
         async with asyncio.timeout(LIMIT):
             while transport.get_protocol() is not None:
@@ -152,10 +152,18 @@ async def unix(protocol: Any) -> AsyncIterator[socket.socket]:
             await finish(transport)
 
 
-def shrink(transport: Any, peer: socket.socket) -> None:
-    """Give a connection little room in the kernel, so that its writer is soon blocked."""
+def shrink(transport: Any) -> None:
+    """Give a transport little room in the kernel, so that it is soon blocked."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+
+
+def block(transport: Any) -> int:
+    """Write a pattern until the kernel takes no more of it; return how many bytes."""
+    size = 0
+    while not transport.get_write_buffer_size():
+        transport.write(pattern(65536, size))
+        size += 65536
+    return size
 
 
 async def read(peer: socket.socket, size: int) -> bytes:
@@ -166,7 +174,10 @@ async def read(peer: socket.socket, size: int) -> bytes:
 def _read(peer: socket.socket, size: int) -> bytes:
     found = bytearray()
     while len(found) < size:
-        data = peer.recv(min(size - len(found), 65536))
+        try:
+            data = peer.recv(min(size - len(found), 65536))
+        except ConnectionResetError:
+            break
         if not data:
             break
         found += data
@@ -180,21 +191,27 @@ async def read_all(peer: socket.socket) -> bytes:
 
 def silent(peer: socket.socket) -> bool:
     """Whether the kernel has nothing for this socket, not even an end."""
+    peer.settimeout(0)
     try:
-        peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        peer.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return True
+    finally:
+        peer.settimeout(LIMIT)
     return False
 
 
 def fill(peer: socket.socket, limit: int = 1 << 30) -> int:
     """Send a pattern until the kernel takes no more; return the number of bytes."""
     sent = 0
-    while sent < limit:
-        try:
-            sent += peer.send(pattern(min(65536, limit - sent), sent), socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            break
+    peer.settimeout(0)
+    try:
+        while sent < limit:
+            sent += peer.send(pattern(min(65536, limit - sent), sent))
+    except BlockingIOError:
+        pass
+    finally:
+        peer.settimeout(LIMIT)
     return sent
 
 
