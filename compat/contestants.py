@@ -22,7 +22,7 @@ def loop_class(contestant: str) -> type[asyncio.AbstractEventLoop]:
     if contestant == "uvloop":
         import uvloop
 
-        return uvloop.Loop  # type: ignore[no-any-return]
+        return uvloop.Loop
     import epoll_loop
 
     if (contestant == "epoll_loop") != epoll_loop.COMPILED:

@@ -185,7 +185,7 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run `func(*args)` in the executor, by default a pool of threads, and return an awaitable of its result."""
         self._check_closed()
-        if self._debug and asyncio.iscoroutinefunction(func):
+        if self._debug and inspect.iscoroutinefunction(func):
             raise TypeError("coroutines cannot be used with run_in_executor()")
         if executor is None:
             if self._executor_shut_down:

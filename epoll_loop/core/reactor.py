@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 import math
 import threading
-from asyncio import Future, Task
+from asyncio import Future, Task, _get_running_loop
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -152,6 +153,9 @@ class Reactor:
 
     def create_future(self) -> Future[Any]:
         """Return an `asyncio.Future` of this loop."""
+        running: Any = _get_running_loop()
+        if running is self:
+            return Future()  # it finds the running loop by itself, which is cheaper than a keyword
         return Future(loop=self)  # type: ignore[arg-type]
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
@@ -394,7 +398,7 @@ def _fileno(fd: Any) -> int:
 
 
 def _check_callback(callback: Any, method: str) -> None:
-    if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+    if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
         raise TypeError(f"coroutines cannot be used with {method}()")
     if not callable(callback):
         raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")

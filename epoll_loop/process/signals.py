@@ -9,6 +9,7 @@ there are handlers, so that a signal that comes when the loop does not run waits
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import socket
 import threading
@@ -39,7 +40,7 @@ class Signals(Reactor):
         TypeError for a coroutine function or a signal that is no int, ValueError for one that does not exist,
         RuntimeError off the main thread and for one that can not be caught. See signal(7).
         """
-        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         _check_signal(sig)
         self._check_closed()

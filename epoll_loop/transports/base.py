@@ -380,8 +380,10 @@ class Transport(Channel):
 
     def __del__(self) -> None:
         if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._close_fd()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                self._close_fd()
 
     def __repr__(self) -> str:
         words = [type(self).__name__]

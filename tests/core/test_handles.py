@@ -145,6 +145,47 @@ def test_takes_weak_references(make):
     assert weakref.ref(handle)() is handle
 
 
+@pytest.mark.parametrize("maker", SCHEDULED)
+def test_a_weak_reference_does_not_come_back_as_another_handle(loop, maker):
+    """Memory may be used again; who has kept a reference, of whichever kind, must not notice."""
+    log = []
+    seen = weakref.ref(MAKERS[maker](loop, log.append, "first"))
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    gc.collect()
+    others = [MAKERS[maker](loop, log.append, "other") for _ in range(10)]
+    assert seen() is None
+    assert len(others) == 10
+    assert log == ["first"]
+
+
+@pytest.mark.parametrize("maker", SCHEDULED)
+def test_a_handle_that_is_kept_has_no_effect_on_later_ones(loop, maker):
+    log = []
+    kept = [MAKERS[maker](loop, log.append, "first") for _ in range(10)]
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    others = [MAKERS[maker](loop, log.append, "other") for _ in range(10)]
+    for handle in kept:
+        handle.cancel()
+    assert not {id(handle) for handle in kept} & {id(handle) for handle in others}
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    assert log == ["first"] * 10 + ["other"] * 10
+
+
+@pytest.mark.parametrize("maker", SCHEDULED)
+def test_a_handle_that_has_run_lets_go_of_its_callback(loop, maker):
+    callback = Thing()
+    seen = weakref.ref(callback)
+    MAKERS[maker](loop, callback.method, callback)
+    del callback
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    gc.collect()
+    assert seen() is None
+
+
 def test_is_not_pickled(make):
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(make(print))
