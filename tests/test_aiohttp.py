@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import io
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 LARGE = 3_000_000
+SLOW = web.AppKey("slow", tuple[asyncio.Event, asyncio.Event])
 
 
 async def text(request: web.Request) -> web.Response:
@@ -57,7 +59,7 @@ async def socket_echo(request: web.Request) -> web.WebSocketResponse:
 
 
 async def slow(request: web.Request) -> web.Response:
-    started, cancelled = request.app["slow"]
+    started, cancelled = request.app[SLOW]
     started.set()
     try:
         await asyncio.Event().wait()
@@ -70,7 +72,7 @@ async def slow(request: web.Request) -> web.Response:
 async def serving(path: Path | None = None, **kwargs: Any) -> AsyncIterator[tuple[web.Application, Any]]:
     """The application, and where it is served."""
     app = web.Application(client_max_size=LARGE * 2)
-    app["slow"] = asyncio.Event(), asyncio.Event()
+    app[SLOW] = asyncio.Event(), asyncio.Event()
     app.add_routes(
         [
             web.get("/", text),
@@ -158,7 +160,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 async def test_client_that_goes_away_cancels_the_handler() -> None:
     async with serving(handler_cancellation=True) as (app, address):
-        started, cancelled = app["slow"]
+        started, cancelled = app[SLOW]
         with socket.create_connection(address) as client:
             client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
             await started.wait()
@@ -194,10 +196,10 @@ async def test_client_over_a_unix_socket(tmp_path: Path) -> None:
             await use(session)
 
 
+@pytest.mark.xfail(raises=NotImplementedError, reason="aiohttp connects by loop.sock_connect()")
 async def test_client_over_tcp() -> None:
-    async with serving() as (_, address):
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
-            await use(session)
+    async with serving() as (_, address), aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
+        await use(session)
 
 
 async def use(session: aiohttp.ClientSession) -> None:
@@ -206,7 +208,7 @@ async def use(session: aiohttp.ClientSession) -> None:
         async with session.get("/") as response:
             assert response.status == 200
             assert await response.text() == "hello"
-    async with session.post("/upload", data=b"u" * LARGE) as response:
+    async with session.post("/upload", data=io.BytesIO(b"u" * LARGE)) as response:
         assert await response.json() == {"size": LARGE}
     async with session.get("/download") as response:
         size = 0

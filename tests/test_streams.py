@@ -138,7 +138,7 @@ def test_line_beyond_the_limit(run: Run) -> None:
 
     async def main() -> None:
         async with connection(send, limit=100) as (reader, _):
-            with pytest.raises(ValueError, match="chunk exceed the limit|chunk is longer than limit"):
+            with pytest.raises(ValueError, match=r"chunk (exceed the|is longer than) limit"):
                 await reader.readline()
             assert (await reader.read()).endswith(b"short\n")
 
@@ -203,8 +203,7 @@ def test_drain_raises_when_the_peer_is_gone(run: Run) -> None:
 
         server = await asyncio.start_server(send, "127.0.0.1", 0)
         with socket.create_connection(server.sockets[0].getsockname()) as client:
-            while not client.recv(1):
-                await asyncio.sleep(0)
+            assert await asyncio.to_thread(client.recv, 1)
         assert isinstance(await ended, ConnectionError)
         server.close()
 
@@ -304,7 +303,7 @@ def test_handler_that_fails_is_reported(run: Run) -> None:
             raise ValueError("handler")
 
         server = await asyncio.start_server(fail, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         while not reports:
             await asyncio.sleep(0)
         assert str(reports[0]["exception"]) == "handler"

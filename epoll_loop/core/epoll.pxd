@@ -1,10 +1,9 @@
 cimport cython
 
 from epoll_loop.core.poller cimport Channel
-from epoll_loop.core.queue cimport Queue
-from epoll_loop.core.syscalls cimport EpollSet, Event
+from epoll_loop.core.syscalls cimport EpollSet, Event, Queue
 
-cdef unsigned int _IN, _OUT, _ENDED, _READABLE, _WRITABLE, _EDGE
+cdef unsigned int _EDGE
 
 
 @cython.final
@@ -22,7 +21,7 @@ cdef class Epoll:
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
     cpdef adopt(self, Channel new, Channel old)
-    @cython.locals(count=int, i=int, fd=int, stale=int, mask="unsigned int", events="Event *", channels=list, channel=Channel)
+    @cython.locals(count=int, i=int, fd=int, stale=int, events="Event *", channels=list, channel=Channel)
     cpdef wait(self, double timeout)
     cpdef wake(self)
     @cython.locals(channel=Channel, old=EpollSet, mask="unsigned int")

@@ -17,15 +17,8 @@ import select
 import threading
 
 from epoll_loop.core.poller import Channel
-from epoll_loop.core.queue import Queue
-from epoll_loop.core.syscalls import EpollSet
+from epoll_loop.core.syscalls import EpollSet, Queue
 
-_IN = select.EPOLLIN
-_OUT = select.EPOLLOUT
-_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-# ERR and HUP set both bits, so that a system call reports what is wrong (I19).
-_READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
-_WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 # Of a number that was closed: not open, open again as another file, open again as a file that epoll does not do.
@@ -44,7 +37,7 @@ class Epoll:
     def __init__(self) -> None:
         self._set = EpollSet()
         self._channels: list[Channel | None] = []
-        self.active = Queue()  # channels with readiness to use: the last events', and what was carried over
+        self.active: Queue[Link] = Queue()  # channels with readiness to use: the last events', and what was carried over
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waker_lock = threading.Lock()
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
@@ -88,10 +81,8 @@ class Epoll:
 
     def adopt(self, new: Channel, old: Channel) -> None:
         new.edge = old.edge
-        new.ended = old.ended
         new.interest = old.interest
-        new.readable = old.readable
-        new.writable = old.writable
+        new.ready = old.ready
         new.armed = True
         new.queue = old.queue
         old.armed = False
@@ -104,19 +95,12 @@ class Epoll:
         stale = -1
         for i in range(count):
             fd = events[i][0]
-            mask = events[i][1]
             channel = channels[fd] if fd < len(channels) else None
             if channel is None:
                 if fd != self._waker:
                     stale = fd
                 continue
-            # Each bit on its own, no elif: a data edge carries OUT as well (I15).
-            if mask & _READABLE:
-                channel.readable = True
-            if mask & _WRITABLE:
-                channel.writable = True
-            if mask & _ENDED:
-                channel.ended = True
+            channel.ready |= events[i][1]  # every bit of it: a data edge carries OUT as well (I15)
             if not channel.queued:
                 channel.queued = True
                 self.active.append(channel)
@@ -141,7 +125,7 @@ class Epoll:
             if channel is not None:
                 mask = _EDGE if channel.edge else channel.interest
                 if not channel.edge:
-                    channel.readable = channel.writable = False  # the new set says it again, if it is still true
+                    channel.ready = 0  # the new set says it again, if it is still true
                 try:
                     old.modify(channel.fd, mask)  # fails where the number is not that file any more
                     self._set.add(channel.fd, mask)

@@ -1,7 +1,7 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.queue cimport Link
+from epoll_loop.core.syscalls cimport Link
 
 cdef bint _RECYCLES
 cdef int _MOST_SPARES

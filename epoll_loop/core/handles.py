@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.queue import Link
+from epoll_loop.core.syscalls import Link
 
 
 
@@ -53,7 +53,6 @@ class Handle(Link):
         loop: Any,
         context: Context | None = None,
     ) -> None:
-        Link.__init__(self)
         self._callback = callback
         self._args = args
         self._loop = loop
@@ -93,8 +92,8 @@ class Handle(Link):
     def _recycle(self) -> None:
         global _spare, _spares
         if _spares < _MOST_SPARES and type(self) is Handle:
-            self._callback = self._args = self._loop = self._context = self._source_traceback = None  # type: ignore[assignment]
-            self.next = _spare
+            self._callback = self._args = self._loop = self._context = self._source_traceback = None
+            self.next = _spare  # type: ignore[misc]
             _spare = self
             _spares += 1
 
@@ -135,9 +134,9 @@ def new_handle(callback: Callable[..., Any], args: tuple[Any, ...], loop: Any, c
     if handle is None:
         handle = Handle.__new__(Handle)
     else:
-        _spare = handle.next  # type: ignore[assignment]
+        _spare = handle.next
         _spares -= 1
-    handle.next = None
+        handle.next = None  # type: ignore[misc]
     handle._callback = callback
     handle._args = args
     handle._loop = loop

@@ -1,7 +1,9 @@
 cimport cython
 
 from epoll_loop.core.handles cimport Handle
-from epoll_loop.core.queue cimport Link, Queue
+from epoll_loop.core.syscalls cimport Link, Queue
+
+cdef unsigned int _READABLE, _WRITABLE
 
 
 cdef class Channel(Link):
@@ -10,11 +12,9 @@ cdef class Channel(Link):
     cdef unsigned int interest
     cdef readonly bint armed
     cdef bint edge
-    cdef readonly bint ended
     cdef Queue queue
     cdef bint queued
-    cdef readonly bint readable
-    cdef readonly bint writable
+    cdef unsigned int ready
 
     cdef carry_over(self)
     cdef turn(self)
@@ -26,5 +26,5 @@ cdef class Watch(Channel):
     cdef public Handle reader
     cdef public Handle writer
 
-    @cython.locals(readable=bint, writable=bint)
+    @cython.locals(ready="unsigned int")
     cdef on_ready(self)

@@ -3,10 +3,12 @@
 A channel is one descriptor with the readiness that the kernel has reported for it. It is registered once and removed
 once (I1, I7); in between the poller is never told anything, and readiness is remembered here:
 
-    field      set by                        cleared by
-    readable   IN, RDHUP, ERR, HUP           EAGAIN; a short read of a stream whose end is not in sight (I14)
-    writable   OUT, ERR, HUP                 EAGAIN; a short write (I17)
-    ended      RDHUP, ERR, HUP               nothing: from then on reads go on until 0 or an error
+    bits of `ready`    set by        cleared by
+    IN, PRI            the kernel    EAGAIN; a short read of a stream whose end is not in sight (I14)
+    OUT                the kernel    EAGAIN; a short write (I17)
+    RDHUP, ERR, HUP    the kernel    nothing: from then on reads go on until 0 or an error
+
+    field
     queued     wait() or carry_over()        turn(), just before on_ready()
     armed      add()                         remove(); what still arrives for a channel without it is dropped (I3)
 
@@ -29,26 +31,42 @@ A back end (`epoll.py`) has these verbs:
 
 from __future__ import annotations
 
+import select
+
 from epoll_loop.core.handles import Handle
-from epoll_loop.core.queue import Link, Queue
+from epoll_loop.core.syscalls import Link, Queue
+
+# ERR and HUP are both: a system call reports what is wrong (I19).
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READABLE = select.EPOLLIN | select.EPOLLPRI | ENDED
+WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+_READABLE = READABLE
+_WRITABLE = WRITABLE
 
 
 class Channel(Link):
     """A descriptor and its remembered readiness. The classes above say what is done with it."""
 
-    __slots__ = ("__weakref__", "armed", "edge", "ended", "fd", "interest", "queue", "queued", "readable", "writable")
+    __slots__ = ("__weakref__", "armed", "edge", "fd", "interest", "queue", "queued", "ready")
 
     def __init__(self, fd: int) -> None:
-        Link.__init__(self)
         self.fd = fd
-        self.queue: Queue | None = None  # of the poller; set while armed
+        self.queue: Queue[Link] | None = None  # of the poller; set while armed
         self.armed = False
         self.edge = True
-        self.ended = False
         self.interest = 0
         self.queued = False
-        self.readable = False
-        self.writable = False
+        self.ready = 0
+
+    @property
+    def readable(self) -> bool:
+        """Whether a read is worth trying."""
+        return self.ready & READABLE != 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether a write is worth trying."""
+        return self.ready & WRITABLE != 0
 
     def carry_over(self) -> None:
         """Go on in the next iteration, behind the others: there is readiness left that the kernel will not tell again."""
@@ -80,14 +98,12 @@ class Watch(Channel):
         self.writer: Handle | None = None
 
     def on_ready(self) -> None:
-        readable = self.readable
-        writable = self.writable
+        ready = self.ready
         if not self.edge:  # a level-triggered kernel tells again (I10)
-            self.readable = False
-            self.writable = False
-        if readable and self.reader is not None:
+            self.ready = 0
+        if ready & _READABLE and self.reader is not None:
             self.reader._run()
-        if writable and self.writer is not None and self.armed:
+        if ready & _WRITABLE and self.writer is not None and self.armed:
             self.writer._run()
 
     def drop(self) -> None:

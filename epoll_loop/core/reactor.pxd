@@ -4,7 +4,7 @@ from epoll_loop.core cimport syscalls
 from epoll_loop.core.epoll cimport Epoll
 from epoll_loop.core.handles cimport Handle, new_handle
 from epoll_loop.core.poller cimport Channel, Watch
-from epoll_loop.core.queue cimport Link, Queue
+from epoll_loop.core.syscalls cimport Link, Queue
 from epoll_loop.core.timers cimport TimerHandle, TimerQueue
 
 cdef double _LONGEST_SLEEP
@@ -36,7 +36,7 @@ cdef class Reactor:
     cdef _run_once(self)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)
-    @cython.locals(count=Py_ssize_t, link=Link, started=double)
+    @cython.locals(count=Py_ssize_t, link=Link, poller=Epoll, started=double)
     cdef _turns(self, Queue queue)
     cdef _receive(self)
     cpdef _flush_all(self)

@@ -26,7 +26,7 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
 from epoll_loop.core.handles import Handle, new_handle, outer_stack
 from epoll_loop.core.poller import Channel, Watch
-from epoll_loop.core.queue import Link, Queue
+from epoll_loop.core.syscalls import Link, Queue
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
@@ -58,11 +58,11 @@ class Reactor:
     def __init__(self) -> None:
         self._poller = Epoll()
         self._timers = TimerQueue()
-        self._ready = Queue()
+        self._ready: Queue[Link] = Queue()
         # What call_soon_threadsafe() has sent: a deque, whose append and popleft need no lock; `_sent` is set after.
         self._incoming: collections.deque[Handle] = collections.deque()
         self._sent = False
-        self._unflushed = Queue()  # transports that have written
+        self._unflushed: Queue[Link] = Queue()  # transports that have written
         self._asleep = False
         self._torn = False  # an exception left the poll phase: edges may be lost
         self._stopping = False
@@ -147,7 +147,6 @@ class Reactor:
         timer._cancelled = False
         timer._source_traceback = outer_stack() if self._debug else None
         timer._when = when
-        timer.next = None
         self._timers.push(timer)
         return timer
 
@@ -297,9 +296,9 @@ class Reactor:
             poller.rebuild()
         self._torn = True
         if (
-            self._ready.size
-            or poller.active.size
-            or self._unflushed.size
+            syscalls.pending(self._ready)
+            or syscalls.pending(poller.active)
+            or syscalls.pending(self._unflushed)
             or self._sent
             or self._stopping
         ):
@@ -307,15 +306,15 @@ class Reactor:
         else:
             self._sleep()
         self._torn = False
-        if poller.active.size:
+        if syscalls.pending(poller.active):
             self._turns(poller.active)
         if self._timers._heap:
             self._timers.pop_due(syscalls.monotonic(), self._ready)
         if self._sent:
             self._receive()
-        if self._ready.size:
+        if syscalls.pending(self._ready):
             self._turns(self._ready)
-        if self._unflushed.size:
+        if syscalls.pending(self._unflushed):
             self._turns(self._unflushed)
 
     def _sleep(self) -> None:
@@ -326,24 +325,25 @@ class Reactor:
         self._asleep = True
         try:
             # Asleep first, then this look at the queues: see call_soon_threadsafe(). A signal handler may call either.
-            if self._sent or self._ready.size:
+            if self._sent or syscalls.pending(self._ready):
                 timeout = 0.0
             self._poller.wait(timeout)
         finally:
             self._asleep = False
 
-    def _turns(self, queue: Queue) -> None:
+    def _turns(self, queue: Queue[Link]) -> None:
         # What was there at the beginning and no more (I21). What an exception leaves stays for the next run. This is the only
         # place where the loop calls into callbacks, and where their exceptions arrive.
-        count = queue.size
+        poller = self._poller
+        count = syscalls.pending(queue)
         link: Link | None = None
         while count:
             try:
                 while count:
+                    if poller.forked:
+                        return  # we are a forked child by now, and _forget() was called
                     count -= 1
-                    link = queue.pop()
-                    if link is None or self._poller.forked:
-                        return  # _forget() was called: we are a forked child by now
+                    link = queue.popleft()
                     if self._debug:
                         started = syscalls.monotonic()
                         link.turn()
@@ -364,7 +364,7 @@ class Reactor:
 
     def _flush_all(self) -> None:
         # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
-        while self._unflushed.size and not self._poller.forked:
+        while syscalls.pending(self._unflushed) and not self._poller.forked:
             self._turns(self._unflushed)
 
     def _forget(self) -> None:

@@ -1,5 +1,8 @@
 cimport cython
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object value)
+
 ctypedef int[2] Event
 
 cpdef double monotonic() except? -1
@@ -7,10 +10,10 @@ cpdef object call(object context, object callback, tuple args)
 cpdef object call0(object context, object callback)
 cpdef object call1(object context, object callback, object arg)
 cpdef object copy_context()
-cpdef bint unshared(object value) noexcept
+cdef inline bint unshared(object value) noexcept:
+    return Py_REFCNT(value) == 1
 
 cpdef object recv(object sock, int fd)
-cpdef bint filled(bytes data) except -1
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
 cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1
 cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1
@@ -18,6 +21,29 @@ cpdef object accept(object sock, int fd)
 cpdef object address(object peer)
 cpdef object socket_of(int fd, object peer)
 cpdef object close(object sock, int fd)
+
+
+cdef class Link:
+    cdef Link next
+
+    cdef turn(self)
+    cdef failed(self, exc)
+    cdef interrupted(self)
+
+
+@cython.final
+cdef class Queue:
+    cdef Link head
+    cdef Link tail
+    cdef Py_ssize_t size
+
+    cpdef append(self, Link link)
+    cpdef Link popleft(self)
+    cpdef clear(self)
+
+
+cdef inline Py_ssize_t pending(Queue queue) noexcept:
+    return queue.size
 
 
 @cython.final

@@ -1,4 +1,4 @@
-"""Every call into the kernel and into the C API: the pure build's half of the one pair that is written twice.
+"""Every call into the kernel and into the C API, and the queue: the pure build's half of the one pair written twice.
 
 `syscalls.pyx` is the other half, with the same names. Both take a socket object and its descriptor: this half uses the
 object, the compiled one the descriptor (its accepted connections have no object until somebody asks for one). A call
@@ -7,6 +7,7 @@ that moves bytes returns their number, or `-errno`; an errno is an answer here a
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import select
@@ -19,6 +20,8 @@ from typing import Any
 __all__ = [
     "COUNTS_REFERENCES",
     "EpollSet",
+    "Link",
+    "Queue",
     "accept",
     "address",
     "call",
@@ -27,6 +30,7 @@ __all__ = [
     "close",
     "copy_context",
     "monotonic",
+    "pending",
     "recv",
     "recv_into",
     "send",
@@ -35,7 +39,7 @@ __all__ = [
     "unshared",
 ]
 
-# One recv(2) takes at most this much: beyond 64 KiB malloc() maps fresh pages for each call and faults them in.
+# One recv() takes at most this much, and may leave more behind if it has taken that much. Beyond 64 KiB malloc() maps fresh pages for each call and faults them in.
 RECV_SIZE = 65536
 MAX_EVENTS = 1024
 IOV_MAX = 1024
@@ -48,6 +52,7 @@ COUNTS_REFERENCES = False
 monotonic = time.monotonic
 call1 = Context.run
 call0 = Context.run
+pending = len  # the number of links in a queue
 
 
 def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) -> Any:
@@ -70,11 +75,6 @@ def recv(sock: socket.socket, fd: int) -> bytes | int:
         return sock.recv(RECV_SIZE)
     except OSError as exc:
         return -(exc.errno or errno.EIO)
-
-
-def filled(data: bytes) -> bool:
-    """Tell whether a `recv()` took all that it could, so that more may be waiting."""
-    return len(data) == RECV_SIZE
 
 
 def recv_into(sock: socket.socket, fd: int, buffer: Any) -> int:
@@ -130,6 +130,25 @@ def close(sock: socket.socket | None, fd: int) -> None:
         sock.close()
     else:
         os.close(fd)
+
+
+class Link:
+    """Something that waits in a queue for its turn; in one queue at most, and once."""
+
+    __slots__ = ()
+
+    def turn(self) -> None:
+        """Do what there is to do; called when it has just left the queue."""
+
+    def failed(self, exc: BaseException) -> None:
+        """Deal with an exception that came out of `turn()`."""
+
+    def interrupted(self) -> None:
+        """Note that KeyboardInterrupt or SystemExit came out of `turn()`, in the middle of it."""
+
+
+# First in, first out: append(), popleft(), clear(). The compiled one is a chain through the links and allocates nothing.
+Queue = collections.deque
 
 
 class EpollSet:

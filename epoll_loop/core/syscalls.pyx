@@ -150,7 +150,6 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
-    Py_ssize_t Py_REFCNT(object value)
 
 RECV_SIZE = EPL_RECV_SIZE
 cdef bint has_pwait2 = True
@@ -192,10 +191,6 @@ cpdef object call1(object context, object callback, object arg):
         PyContext_Exit(context)
 
 
-cpdef bint unshared(object value) noexcept:
-    return Py_REFCNT(value) == 1
-
-
 cpdef object recv(object sock, int fd):
     cdef ssize_t n
     while True:
@@ -204,10 +199,6 @@ cpdef object recv(object sock, int fd):
             return epl_bytes(epl_scratch, n)
         if errno != EINTR:
             return -errno
-
-
-cpdef bint filled(bytes data) except -1:
-    return PyBytes_GET_SIZE(data) == EPL_RECV_SIZE
 
 
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1:
@@ -305,6 +296,47 @@ cpdef object close(object sock, int fd):
         sock.close()
     else:
         c_close(fd)
+
+
+cdef class Link:
+    cdef turn(self):
+        pass
+
+    cdef failed(self, exc):
+        pass
+
+    cdef interrupted(self):
+        pass
+
+
+@cython.final
+cdef class Queue:
+    cpdef append(self, Link link):
+        if self.size == 0:
+            self.head = link
+        else:
+            self.tail.next = link
+        self.tail = link
+        self.size += 1
+
+    cpdef Link popleft(self):
+        cdef Link link = self.head
+        if link is None:
+            raise IndexError("the queue is empty")
+        self.head = link.next
+        link.next = None
+        self.size -= 1
+        if self.size == 0:
+            self.tail = None
+        return link
+
+    cpdef clear(self):
+        # One after the other: a chain that is dropped whole would be freed recursively.
+        while self.size:
+            self.popleft()
+
+    def __len__(self):
+        return self.size
 
 
 @cython.final

@@ -1,7 +1,7 @@
 cimport cython
 
 from epoll_loop.core.handles cimport Handle
-from epoll_loop.core.queue cimport Queue
+from epoll_loop.core.syscalls cimport Queue
 
 cdef double _NEVER
 

@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any
 
 from epoll_loop.core.handles import Handle
-from epoll_loop.core.queue import Queue
+from epoll_loop.core.syscalls import Link, Queue
 
 # Below this many cancelled timers a rebuild is not worth its while.
 _FEW = 64
@@ -137,7 +137,7 @@ class TimerQueue:
             self._dead -= 1
         return _NEVER
 
-    def pop_due(self, now: float, ready: Queue) -> None:
+    def pop_due(self, now: float, ready: Queue[Link]) -> None:
         """Move the timers whose deadline is not after `now` to the end of `ready`. None is early."""
         while self._heap:
             timer = self._heap[0]

@@ -2,12 +2,13 @@ cimport cython
 
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
-from epoll_loop.core.queue cimport Link
+from epoll_loop.core.syscalls cimport Link
 from epoll_loop.core.reactor cimport Reactor
 
 cdef Py_ssize_t _FLUSH_AT
 cdef Py_ssize_t _HIGH_WATER
 cdef int _EAGAIN
+cdef unsigned int _OUT, _WRITABLE
 
 
 cdef class Burst(Link):
@@ -32,6 +33,7 @@ cdef class Transport(Channel):
     cdef object _peer
     cdef public object _protocol
     cdef public bint _protocol_paused
+    cdef bint _reading
     cdef list _rest
     cdef public object _server
     cdef Py_ssize_t _size
@@ -47,7 +49,6 @@ cdef class Transport(Channel):
     cdef _send(self)
     @cython.locals(whole=Py_ssize_t, rest=list)
     cdef _consume(self, Py_ssize_t sent)
-    cdef _clear(self)
     cdef flush(self)
     cdef _drained(self)
     cdef _shut_down(self)
@@ -63,7 +64,6 @@ cdef class Transport(Channel):
     cpdef _close_fd(self)
     cpdef _fatal_error(self, exc, message)
     cdef _report(self, exc, message)
-    cdef bint _is_polling(self)
 
 
 cdef _as_bytes(data)

@@ -17,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import warnings
 from asyncio.log import logger
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import Channel
-from epoll_loop.core.queue import Link
+from epoll_loop.core.poller import WRITABLE, Channel
+from epoll_loop.core.syscalls import Link
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +37,8 @@ _FLUSH_AT = FLUSH_AT
 _HIGH_WATER = 65536
 _WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
 _EAGAIN = errno.EAGAIN
+_OUT = select.EPOLLOUT
+_WRITABLE = WRITABLE
 
 
 class Burst(Link):
@@ -44,7 +47,6 @@ class Burst(Link):
     __slots__ = ("transport",)
 
     def __init__(self, transport: Transport) -> None:
-        Link.__init__(self)
         self.transport = transport
 
     def turn(self) -> None:
@@ -72,6 +74,7 @@ class Transport(Channel):
         "_peer",
         "_protocol",
         "_protocol_paused",
+        "_reading",
         "_rest",
         "_server",
         "_size",
@@ -98,6 +101,7 @@ class Transport(Channel):
         self._protocol: Any = None
         self._extra: dict[str, Any] | None = None
         self._closing = False
+        self._reading = True  # input goes to the protocol: not paused, not at its end, not closing
         self._lost = False
         self._eof = False  # write_eof() was called
         self._writes_lost = 0
@@ -110,7 +114,7 @@ class Transport(Channel):
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False
         self._unflushed = False  # on the reactor's list of transports to flush
-        self.writable = True  # until a send says otherwise
+        self.ready = _OUT  # until a send says otherwise
 
     # What asyncio.Transport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
 
@@ -176,7 +180,7 @@ class Transport(Channel):
         else:
             self._rest.append(chunk)
         self._size += len(chunk)
-        if self.writable:
+        if self.ready & _WRITABLE:
             if self._size < _FLUSH_AT:
                 if not self._unflushed:
                     self._flush_later()
@@ -215,7 +219,7 @@ class Transport(Channel):
     def _settle(self) -> None:
         # Only what the kernel has refused counts against the water marks. All else is for flush(), which calls nobody
         # from inside a write().
-        if not self.writable:
+        if not self.ready & _WRITABLE:
             if self._size > self._high:
                 self._pause_protocol()
             elif self._protocol_paused and self._size <= self._low:
@@ -236,11 +240,12 @@ class Transport(Channel):
         else:
             sent = syscalls.sendmsg(self._sock, self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
         if sent == self._size:
-            self._clear()
+            self._first = self._rest = None
+            self._offset = self._size = 0
         elif sent >= 0:
             self._consume(sent)
         elif sent == -_EAGAIN:
-            self.writable = False
+            self.ready &= ~_OUT
         else:
             self._fatal_error(_oserror(-sent), "Fatal write error on socket transport")
 
@@ -257,29 +262,22 @@ class Transport(Channel):
             self._first = rest[whole]
             self._rest = rest[whole + 1 :] or None
         self._offset = sent
-        self.writable = sent == 0  # short, unless it ended where sendmsg(2) has its limit; the next one will tell
-
-    def _clear(self) -> None:
-        self._first = None
-        self._rest = None
-        self._offset = 0
-        self._size = 0
+        if sent:  # short; else it may only have ended where sendmsg(2) has its limit, and the next one will tell
+            self.ready &= ~_OUT
 
     def flush(self) -> None:
         """Send what was written in this iteration, and tell the protocol what follows from it."""
         self._unflushed = False
-        if self._size and self.writable:
+        if self._size and self.ready & _WRITABLE:
             self._send()
-            if self._size and self.writable:
+            if self._size and self.ready & _WRITABLE:
                 self._flush_later()
-        if self._lost:
-            return
         if self._protocol_paused:
-            if self._size <= self._low:
+            if self._size <= self._low and not self._lost:
                 self._resume_protocol()
-        elif self._size > self._high and not self.writable:
+        elif self._size > self._high and not self.ready & _WRITABLE:
             self._pause_protocol()
-        if self._size == 0 and not self._lost:
+        if (self._closing or self._eof) and self._size == 0 and not self._lost:
             self._drained()
 
     def _drained(self) -> None:
@@ -326,6 +324,7 @@ class Transport(Channel):
         if self._closing:
             return
         self._closing = True
+        self._reading = False
         if self._size == 0:
             self._lose(None)
 
@@ -337,7 +336,9 @@ class Transport(Channel):
         if self._lost:
             return
         self._closing = True
-        self._clear()
+        self._reading = False
+        self._first = self._rest = None
+        self._offset = self._size = 0
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:
@@ -393,12 +394,9 @@ class Transport(Channel):
             words.append("closing")
         words.append(f"fd={self.fd}")
         if self.fd >= 0 and not self._lost:
-            words.append("read=polling" if self._is_polling() else "read=idle")
+            words.append("read=polling" if self._reading else "read=idle")
             words.append(f"write=<{'polling' if self._size else 'idle'}, bufsize={self._size}>")
         return f"<{' '.join(words)}>"
-
-    def _is_polling(self) -> bool:
-        return not self._closing
 
 
 def _as_bytes(data: Any) -> bytes:

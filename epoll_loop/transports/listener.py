@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import Channel
+from epoll_loop.core.poller import READABLE, Channel
 from epoll_loop.transports.stream import StreamTransport
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _BUDGET = 64
 _RETRY = 1.0
 
 _EAGAIN = errno.EAGAIN
+_READABLE = READABLE
 # The connection was gone before we came, or a signal came first: the next one may be there (I20).
 _NEXT = (errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -70,7 +71,7 @@ class Listener(Channel):
         self.sock.close()
 
     def on_ready(self) -> None:
-        if not self.readable or self._timer is not None:
+        if not self.ready & _READABLE or self._timer is not None:
             return
         for _ in range(_BUDGET):
             if self.fd < 0:
@@ -80,7 +81,7 @@ class Listener(Channel):
                 self._exhausted = False
                 self._connect(accepted)
             elif -accepted == _EAGAIN:
-                self.readable = False
+                self.ready &= ~_READABLE
                 return
             elif -accepted not in _NEXT:
                 self._failed(-accepted)
@@ -108,7 +109,7 @@ class Listener(Channel):
             )
 
     def _failed(self, number: int) -> None:
-        # `readable` stays: the kernel says nothing more of the connections that wait, so a timer asks for them (I20).
+        # The readiness stays: the kernel says nothing more of the connections that wait, so a timer asks for them (I20).
         # Anything else than exhaustion is a bug, or a descriptor closed behind our back; it is treated alike, and not in a hurry.
         self._timer = self._loop.call_later(_RETRY, self._retry)
         if self._exhausted and number in _EXHAUSTED:

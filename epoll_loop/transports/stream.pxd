@@ -5,6 +5,8 @@ from epoll_loop.core.poller cimport Channel
 from epoll_loop.transports.base cimport Transport
 
 cdef int _EAGAIN
+cdef Py_ssize_t _RECV_SIZE
+cdef unsigned int _IN, _ENDED, _READABLE, _WRITABLE
 
 
 cdef class StreamTransport(Transport):
@@ -13,9 +15,8 @@ cdef class StreamTransport(Transport):
     cdef bint _read_ended
     cdef object _received
 
-    cdef on_ready(self)
     @cython.locals(chunk=bytes)
-    cdef _read(self)
+    cdef turn(self)
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cdef _read_into(self)
     cdef failed(self, exc)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 from asyncio.trsock import TransportSocket
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
+from epoll_loop.core.poller import ENDED, READABLE, WRITABLE
 from epoll_loop.transports.base import Transport, _oserror
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from epoll_loop.core.reactor import Reactor
 
 _EAGAIN = errno.EAGAIN
+_RECV_SIZE = syscalls.RECV_SIZE
+_IN = select.EPOLLIN | select.EPOLLPRI
+_ENDED = ENDED
+_READABLE = READABLE
+_WRITABLE = WRITABLE
 
 
 class StreamTransport(Transport):
@@ -41,16 +48,17 @@ class StreamTransport(Transport):
 
     # Reading
 
-    def on_ready(self) -> None:
-        if self._size and self.writable and not self._unflushed:
+    def turn(self) -> None:
+        self.queued = False
+        if not self.armed:
+            return
+        if self._size and self.ready & _WRITABLE and not self._unflushed:
             self.flush()
-        if self.readable and not self._paused and not self._closing and not self._read_ended:
-            if self._buffered:
-                self._read_into()
-            else:
-                self._read()
-
-    def _read(self) -> None:
+        if not self._reading or not self.ready & _READABLE:
+            return
+        if self._buffered:
+            self._read_into()
+            return
         # One bounded read an iteration (I16). The bookkeeping comes before the protocol's turn: it may pause, close,
         # write, change the protocol or raise.
         data = syscalls.recv(self._sock, self.fd)  # type: ignore[arg-type]
@@ -61,10 +69,10 @@ class StreamTransport(Transport):
         if not chunk:
             self._end_of_stream()
             return
-        if self.ended or syscalls.filled(chunk):
+        if self.ready & _ENDED or len(chunk) == _RECV_SIZE:
             self.carry_over()
         else:
-            self.readable = False  # a short read of a stream whose end is not in sight (I14)
+            self.ready &= ~_IN  # a short read of a stream whose end is not in sight (I14)
         syscalls.call1(self._context, self._received, chunk)
 
     def _read_into(self) -> None:
@@ -73,7 +81,7 @@ class StreamTransport(Transport):
             size = len(buffer)
             if not size:
                 raise RuntimeError("get_buffer() returned an empty buffer")
-            if self._paused or self._closing:
+            if not self._reading:
                 return
             count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
         except (SystemExit, KeyboardInterrupt):
@@ -87,10 +95,10 @@ class StreamTransport(Transport):
         if count == 0:
             self._end_of_stream()
             return
-        if self.ended or count >= size:  # items may be larger than bytes
+        if self.ready & _ENDED or count >= size:  # items may be larger than bytes
             self.carry_over()
         else:
-            self.readable = False
+            self.ready &= ~_IN
         syscalls.call1(self._context, self._received, count)
 
     def failed(self, exc: BaseException) -> None:
@@ -99,12 +107,13 @@ class StreamTransport(Transport):
 
     def _read_failed(self, number: int) -> None:
         if number == _EAGAIN:
-            self.readable = False
+            self.ready &= ~_IN
         else:
             self._fatal_error(_oserror(number), "Fatal read error on socket transport")
 
     def _end_of_stream(self) -> None:
         self._read_ended = True
+        self._reading = False
         try:
             keep_open = syscalls.call0(self._context, self._protocol.eof_received)
         except (SystemExit, KeyboardInterrupt):
@@ -123,14 +132,17 @@ class StreamTransport(Transport):
         """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
         if not self._closing:
             self._paused = True
+            self._reading = False
 
     def resume_reading(self) -> None:
         """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
         if self._closing or not self._paused:
             return
         self._paused = False
-        if self.readable:
-            self.carry_over()
+        if not self._read_ended:
+            self._reading = True
+            if self.ready & _READABLE:
+                self.carry_over()
 
     def set_protocol(self, protocol: Any) -> None:
         """Let another protocol have the connection from now on."""
@@ -180,9 +192,6 @@ class StreamTransport(Transport):
                 return None
         return None
 
-    def _is_polling(self) -> bool:
-        return not self._closing and not self._paused and not self._read_ended
-
     # Opening
 
     def _open(self, protocol: Any, channel: Channel | None) -> None:
@@ -190,7 +199,7 @@ class StreamTransport(Transport):
             self._loop._poller.add(self, True)
         else:
             self._loop._poller.adopt(self, channel)
-            if self.readable:
+            if self.ready & _READABLE:
                 self.carry_over()
         self.set_protocol(protocol)
         if self._server is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 from typing import Any
@@ -54,7 +55,7 @@ async def test_a_quiet_connection_has_its_turn_after_one_read_of_the_busy_one(ki
         assert log[: log.index("quiet")].count("busy") <= 1
         assert log[: log.index("timer")].count("busy") <= 2
         reads = [i for i, name in enumerate(log) if name == "busy"]
-        assert all("callback" in log[i:j] for i, j in zip(reads, reads[1:], strict=False))
+        assert all("callback" in log[i:j] for i, j in itertools.pairwise(reads))
 
 
 @pytest.mark.parametrize("kind", [Named, NamedBuffered])

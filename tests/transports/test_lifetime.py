@@ -3,16 +3,9 @@
 import asyncio
 import gc
 import os
-import pickle
 import random
-import re
 import socket
-import subprocess
-import sys
-import textwrap
-import warnings
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +14,6 @@ import wire
 import epoll_loop
 
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
-ROOT = Path(epoll_loop.__file__).parent.parent
 CALLBACKS = ["connection_made", "data_received", "eof_received", "pause_writing", "resume_writing"]
 
 
@@ -71,9 +63,7 @@ async def test_close_in_every_callback(link: wire.Link, where: str, verb: str) -
 
 
 @pytest.mark.parametrize("where", ["data_received", "eof_received"])
-async def test_exception_that_ends_the_connection(
-    link: wire.Link, reports: list[dict[str, Any]], where: str
-) -> None:
+async def test_exception_that_ends_the_connection(link: wire.Link, reports: list[dict[str, Any]], where: str) -> None:
     protocol = wire.Recorder(keep_open=True)
     error = ValueError(where)
 
@@ -93,9 +83,7 @@ async def test_exception_that_ends_the_connection(
 
 
 @pytest.mark.parametrize("where", ["get_buffer", "buffer_updated"])
-async def test_exception_of_a_buffered_protocol(
-    link: wire.Link, reports: list[dict[str, Any]], where: str
-) -> None:
+async def test_exception_of_a_buffered_protocol(link: wire.Link, reports: list[dict[str, Any]], where: str) -> None:
     protocol = wire.BufferedRecorder()
     error = ValueError(where)
 
@@ -112,9 +100,7 @@ async def test_exception_of_a_buffered_protocol(
 
 
 @pytest.mark.parametrize("where", ["connection_made", "pause_writing", "resume_writing", "connection_lost"])
-async def test_exception_that_is_only_reported(
-    link: wire.Link, reports: list[dict[str, Any]], where: str
-) -> None:
+async def test_exception_that_is_only_reported(link: wire.Link, reports: list[dict[str, Any]], where: str) -> None:
     protocol = wire.Recorder()
     error = ValueError(where)
 
@@ -128,7 +114,14 @@ async def test_exception_that_is_only_reported(
         (report,) = reports
         assert where in report["message"]
         assert report["exception"] is error
-        order = ["connection_made", "data_received", "pause_writing", "resume_writing", "eof_received", "connection_lost"]
+        order = [
+            "connection_made",
+            "data_received",
+            "pause_writing",
+            "resume_writing",
+            "eof_received",
+            "connection_lost",
+        ]
         assert [call for call in order if call in protocol.calls] == order
         assert protocol.calls.count("connection_lost") == 1
 
@@ -299,212 +292,3 @@ async def test_nothing_is_said_after_the_end_to_whoever_has_the_number_next() ->
         assert theirs.recv(100) == b"a%02d" % i
         theirs.close()
     assert len(numbers) < 30
-
-
-@pytest.mark.parametrize("how", ["in a burst", "while running", "after the loop", "system exit"])
-def test_no_write_is_left_unsent(either_loop: asyncio.AbstractEventLoop, how: str) -> None:
-    """When the loop returns, what was written has left; also when it only closes."""
-    loop = either_loop
-    theirs, ours_ = socket.socketpair()
-    theirs.settimeout(wire.LIMIT)
-    connecting = loop.create_unix_connection(asyncio.Protocol, sock=ours_)
-    transport: Any
-    transport, _ = loop.run_until_complete(connecting)
-
-    async def main() -> None:
-        transport.write(b"se")
-        transport.write(b"nt")
-
-    def leave() -> None:
-        transport.write(b"sent")
-        raise SystemExit(0)
-
-    if how == "in a burst":
-        loop.run_until_complete(main())
-    elif how == "while running":
-        loop.call_soon(lambda: (loop.stop(), transport.write(b"sent")))
-        loop.run_forever()
-    elif how == "after the loop":
-        transport.write(b"sent")
-        loop.close()
-    else:
-        loop.call_soon(leave)
-        with pytest.raises(SystemExit):
-            loop.run_forever()
-    assert not wire.silent(theirs)
-    assert theirs.recv(100) == b"sent"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the transport of a closed loop
-        if not loop.is_closed():
-            transport.abort()
-            loop.run_until_complete(asyncio.sleep(0))
-        del transport
-        ours_.close()
-        gc.collect()
-    theirs.close()
-
-
-def test_more_chunks_than_one_sendmsg_takes_leave_before_the_loop_stops(loop: asyncio.AbstractEventLoop) -> None:
-    theirs, ours_ = socket.socketpair()
-    ours_.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-    protocol: Any = None
-
-    async def main() -> None:
-        nonlocal protocol
-        protocol = wire.Recorder()
-        await asyncio.get_running_loop().create_unix_connection(lambda: protocol, sock=ours_)
-        protocol.transport.writelines([b"%04d" % i for i in range(3000)])
-
-    with theirs:
-        loop.run_until_complete(main())
-        assert theirs.recv(1 << 20) == b"".join(b"%04d" % i for i in range(3000))
-        loop.run_until_complete(wire.finish(protocol.transport))
-
-
-def test_a_write_by_resume_writing_is_sent_before_the_loop_stops(either_loop: asyncio.AbstractEventLoop) -> None:
-    theirs, ours_ = socket.socketpair()
-    protocol: Any = None
-
-    async def connect() -> None:
-        nonlocal protocol
-        protocol = wire.Recorder()
-        await asyncio.get_running_loop().create_unix_connection(lambda: protocol, sock=ours_)
-        protocol.transport.set_write_buffer_limits(high=0)
-        protocol.hooks["resume_writing"] = lambda: (protocol.transport.write(b"last"), either_loop.stop())
-        size = wire.block(protocol.transport)
-        await protocol.until(lambda: "pause_writing" in protocol.calls)
-        theirs.settimeout(0)
-        while size:
-            size -= len(theirs.recv(size)) if not wire.silent(theirs) else 0
-            theirs.settimeout(0)
-            await asyncio.sleep(0)
-
-    with theirs:
-        task = either_loop.create_task(connect())
-        either_loop.run_forever()
-        while not task.done():
-            either_loop.run_until_complete(asyncio.sleep(0))
-        found = theirs.recv(100)
-        assert found == b"last"
-        either_loop.run_until_complete(wire.finish(protocol.transport))
-
-
-async def test_extra_info(tcp: wire.Link) -> None:
-    protocol = wire.Recorder()
-    async with tcp(protocol) as peer:
-        transport = protocol.transport
-        us, them = peer.getpeername(), peer.getsockname()
-        assert transport.get_extra_info("sockname") == us
-        assert transport.get_extra_info("peername") == them
-        sock = transport.get_extra_info("socket")
-        assert transport.get_extra_info("socket") is sock
-        assert sock.getpeername() == them
-        for name in ("sslcontext", "cipher", "pipe", "no such thing"):
-            assert transport.get_extra_info(name) is None
-            assert transport.get_extra_info(name, 3) == 3
-        transport.close()
-        await protocol.until_lost()
-        await wire.turns()
-        assert transport.get_extra_info("sockname") == us
-        assert transport.get_extra_info("peername") == them
-
-
-async def test_extra_info_asked_at_the_end_only(tcp: wire.Link) -> None:
-    protocol = wire.Recorder()
-    found: list[Any] = []
-    protocol.hooks["connection_lost"] = lambda: found.extend(
-        protocol.transport.get_extra_info(name) for name in ("sockname", "peername")
-    )
-    async with tcp(protocol) as peer:
-        expected = [peer.getpeername(), peer.getsockname()]
-        peer.close()
-        await protocol.until_lost()
-        await wire.turns()
-        assert found == expected
-        assert protocol.transport.get_extra_info("peername") == expected[1]
-
-
-@ours
-async def test_repr(link: wire.Link) -> None:
-    protocol = wire.Recorder()
-    async with link(protocol) as peer:
-        transport = protocol.transport
-        number = transport.get_extra_info("socket").fileno()
-
-        def shown(pattern: str) -> Any:
-            return re.fullmatch(f"<StreamTransport {pattern}>", repr(transport))
-
-        assert shown(f"fd={number} read=polling write=<idle, bufsize=0>")
-        transport.pause_reading()
-        assert shown(f"fd={number} read=idle write=<idle, bufsize=0>")
-        wire.shrink(transport)
-        transport.write(bytes(wire.LARGE))
-        assert shown(f"fd={number} read=idle write=<polling, bufsize=\\d+>")
-        transport.close()
-        assert shown(f"closing fd={number} read=idle write=<polling, bufsize=\\d+>")
-        await wire.read_all(peer)
-        await protocol.until_lost()
-        await wire.turns()
-        assert shown("closed fd=-1")
-
-
-async def test_it_is_an_asyncio_transport(link: wire.Link) -> None:
-    protocol = wire.Recorder()
-    async with link(protocol):
-        transport = protocol.transport
-        for kind in (asyncio.Transport, asyncio.ReadTransport, asyncio.WriteTransport, asyncio.BaseTransport):
-            assert isinstance(transport, kind)
-        assert not isinstance(transport, asyncio.DatagramTransport)
-        assert weakref.ref(transport)() is transport
-        assert {transport: 1}[transport] == 1
-        with pytest.raises(TypeError):
-            pickle.dumps(transport)
-
-
-def test_unclosed_transport_warns(either_loop: asyncio.AbstractEventLoop) -> None:
-    theirs, ours_ = socket.socketpair()
-    with theirs:
-        connecting = either_loop.create_unix_connection(asyncio.Protocol, sock=ours_)
-        transport, _ = either_loop.run_until_complete(connecting)
-        either_loop.close()
-        with pytest.warns(ResourceWarning, match="unclosed transport <"):
-            del transport, _
-            gc.collect()
-        ours_.close()
-
-
-UNCLOSED = """
-    import asyncio, gc, os, socket, sys, warnings
-    import epoll_loop
-
-    class Accepted(asyncio.Protocol):
-        def connection_made(self, transport):
-            got.set_result(None)
-
-    async def main():
-        global got
-        got = asyncio.get_running_loop().create_future()
-        server = await asyncio.get_running_loop().create_server(Accepted, "127.0.0.1", 0)
-        client = socket.create_connection(server.sockets[0].getsockname())
-        await got
-        server.close()
-        return client
-
-    before = len(os.listdir("/proc/self/fd"))
-    warnings.simplefilter("error")
-    loop = epoll_loop.new_event_loop()
-    client = loop.run_until_complete(main())
-    loop.close()
-    gc.collect()
-    client.close()
-    print(len(os.listdir("/proc/self/fd")) - before)
-"""
-
-
-def test_unclosed_transport_frees_its_descriptor_even_if_the_warning_is_an_error() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(UNCLOSED)],
-        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert "unclosed transport" in done.stderr
-    assert done.stdout == "0\n"

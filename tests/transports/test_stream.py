@@ -329,7 +329,7 @@ async def test_abort_drops_what_is_queued(link: wire.Link) -> None:
 
 async def test_abort_while_closing(link: wire.Link) -> None:
     protocol = wire.Recorder()
-    async with link(protocol) as peer:
+    async with link(protocol):
         wire.shrink(protocol.transport)
         protocol.transport.write(bytes(wire.LARGE))
         protocol.transport.close()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
-SMALL = 16384  # a send buffer that is soon full
+SMALL = 131072  # a send buffer that is soon full
 LARGE = 1 << 20  # more than it and the receive buffer of the peer take without anybody reading
 
 
