@@ -4,6 +4,7 @@ from epoll_loop.core.poller cimport Channel
 from epoll_loop.core.syscalls cimport EpollSet, Event, Queue
 
 cdef unsigned int _EDGE
+cdef int _DATA
 
 
 @cython.final
@@ -21,7 +22,7 @@ cdef class Epoll:
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
     cpdef adopt(self, Channel new, Channel old)
-    @cython.locals(count=int, i=int, fd=int, stale=int, events="Event *", channels=list, channel=Channel)
+    @cython.locals(count=int, i=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel)
     cpdef wait(self, double timeout)
     cpdef wake(self)
     @cython.locals(channel=Channel, old=EpollSet, mask="unsigned int")

@@ -17,7 +17,7 @@ import select
 import threading
 
 from epoll_loop.core.poller import Channel
-from epoll_loop.core.syscalls import EpollSet, Queue
+from epoll_loop.core.syscalls import EpollSet, Link, Queue
 
 _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
@@ -25,6 +25,8 @@ _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
 
 FORKED = "this event loop belongs to the parent process; a forked child needs a new one"
+_DATA = select.EPOLLIN | select.EPOLLOUT  # by far the most frequent event of a stream
+
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -36,10 +38,10 @@ class Epoll:
 
     def __init__(self) -> None:
         self._set = EpollSet()
-        self._channels: list[Channel | None] = []
         self.active: Queue[Link] = Queue()  # channels with readiness to use: the last events', and what was carried over
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waker_lock = threading.Lock()
+        self._channels: list[Channel | None] = [None] * (self._waker + 1)  # by number, of every one in the set
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         self.forked = False  # we are a forked child: the set is the parent's, leave it alone
         self.stale = 0  # events that came for nobody
@@ -82,7 +84,9 @@ class Epoll:
     def adopt(self, new: Channel, old: Channel) -> None:
         new.edge = old.edge
         new.interest = old.interest
-        new.ready = old.ready
+        new.readable = old.readable
+        new.writable = old.writable
+        new.ended = old.ended
         new.armed = True
         new.queue = old.queue
         old.armed = False
@@ -94,13 +98,16 @@ class Epoll:
         channels = self._channels
         stale = -1
         for i in range(count):
-            fd = events[i][0]
-            channel = channels[fd] if fd < len(channels) else None
+            fd, mask = events[i]
+            channel = channels[fd]
             if channel is None:
                 if fd != self._waker:
                     stale = fd
                 continue
-            channel.ready |= events[i][1]  # every bit of it: a data edge carries OUT as well (I15)
+            if mask == _DATA:
+                channel.readable = channel.writable = True
+            else:
+                channel.mark(mask)
             if not channel.queued:
                 channel.queued = True
                 self.active.append(channel)
@@ -125,7 +132,7 @@ class Epoll:
             if channel is not None:
                 mask = _EDGE if channel.edge else channel.interest
                 if not channel.edge:
-                    channel.ready = 0  # the new set says it again, if it is still true
+                    channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
                     old.modify(channel.fd, mask)  # fails where the number is not that file any more
                     self._set.add(channel.fd, mask)

@@ -92,7 +92,11 @@ class Handle(Link):
     def _recycle(self) -> None:
         global _spare, _spares
         if _spares < _MOST_SPARES and type(self) is Handle:
-            self._callback = self._args = self._loop = self._context = self._source_traceback = None
+            self._callback = None  # type: ignore[assignment]
+            self._args = None  # type: ignore[assignment]
+            self._loop = None
+            self._context = None  # type: ignore[assignment]
+            self._source_traceback = None
             self.next = _spare  # type: ignore[misc]
             _spare = self
             _spares += 1

@@ -3,7 +3,7 @@ cimport cython
 from epoll_loop.core.handles cimport Handle
 from epoll_loop.core.syscalls cimport Link, Queue
 
-cdef unsigned int _READABLE, _WRITABLE
+cdef unsigned int _ENDED, _READABLE, _WRITABLE
 
 
 cdef class Channel(Link):
@@ -14,8 +14,11 @@ cdef class Channel(Link):
     cdef bint edge
     cdef Queue queue
     cdef bint queued
-    cdef unsigned int ready
+    cdef readonly bint ended
+    cdef readonly bint readable
+    cdef readonly bint writable
 
+    cdef mark(self, unsigned int mask)
     cdef carry_over(self)
     cdef turn(self)
     cdef interrupted(self)
@@ -26,5 +29,5 @@ cdef class Watch(Channel):
     cdef public Handle reader
     cdef public Handle writer
 
-    @cython.locals(ready="unsigned int")
+    @cython.locals(readable=bint, writable=bint)
     cdef on_ready(self)

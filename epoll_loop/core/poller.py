@@ -3,12 +3,10 @@
 A channel is one descriptor with the readiness that the kernel has reported for it. It is registered once and removed
 once (I1, I7); in between the poller is never told anything, and readiness is remembered here:
 
-    bits of `ready`    set by        cleared by
-    IN, PRI            the kernel    EAGAIN; a short read of a stream whose end is not in sight (I14)
-    OUT                the kernel    EAGAIN; a short write (I17)
-    RDHUP, ERR, HUP    the kernel    nothing: from then on reads go on until 0 or an error
-
-    field
+    field      set by                        cleared by
+    readable   IN, RDHUP, ERR, HUP           EAGAIN; a short read of a stream whose end is not in sight (I14)
+    writable   OUT, ERR, HUP                 EAGAIN; a short write (I17)
+    ended      RDHUP, ERR, HUP               nothing: from then on reads go on until 0 or an error
     queued     wait() or carry_over()        turn(), just before on_ready()
     armed      add()                         remove(); what still arrives for a channel without it is dropped (I3)
 
@@ -37,17 +35,15 @@ from epoll_loop.core.handles import Handle
 from epoll_loop.core.syscalls import Link, Queue
 
 # ERR and HUP are both: a system call reports what is wrong (I19).
-ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-READABLE = select.EPOLLIN | select.EPOLLPRI | ENDED
-WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-_READABLE = READABLE
-_WRITABLE = WRITABLE
+_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
+_WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 
 class Channel(Link):
     """A descriptor and its remembered readiness. The classes above say what is done with it."""
 
-    __slots__ = ("__weakref__", "armed", "edge", "fd", "interest", "queue", "queued", "ready")
+    __slots__ = ("__weakref__", "armed", "edge", "ended", "fd", "interest", "queue", "queued", "readable", "writable")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -56,17 +52,19 @@ class Channel(Link):
         self.edge = True
         self.interest = 0
         self.queued = False
-        self.ready = 0
+        self.ended = False
+        self.readable = False
+        self.writable = False
 
-    @property
-    def readable(self) -> bool:
-        """Whether a read is worth trying."""
-        return self.ready & READABLE != 0
-
-    @property
-    def writable(self) -> bool:
-        """Whether a write is worth trying."""
-        return self.ready & WRITABLE != 0
+    def mark(self, mask: int) -> None:
+        """Remember what the kernel has reported."""
+        # Each bit on its own, no elif: a data edge carries OUT as well (I15).
+        if mask & _READABLE:
+            self.readable = True
+        if mask & _WRITABLE:
+            self.writable = True
+        if mask & _ENDED:
+            self.ended = True
 
     def carry_over(self) -> None:
         """Go on in the next iteration, behind the others: there is readiness left that the kernel will not tell again."""
@@ -98,12 +96,14 @@ class Watch(Channel):
         self.writer: Handle | None = None
 
     def on_ready(self) -> None:
-        ready = self.ready
+        readable = self.readable
+        writable = self.writable
         if not self.edge:  # a level-triggered kernel tells again (I10)
-            self.ready = 0
-        if ready & _READABLE and self.reader is not None:
+            self.readable = False
+            self.writable = False
+        if readable and self.reader is not None:
             self.reader._run()
-        if ready & _WRITABLE and self.writer is not None and self.armed:
+        if writable and self.writer is not None and self.armed:
             self.writer._run()
 
     def drop(self) -> None:

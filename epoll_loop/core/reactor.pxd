@@ -36,7 +36,7 @@ cdef class Reactor:
     cdef _run_once(self)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)
-    @cython.locals(count=Py_ssize_t, link=Link, poller=Epoll, started=double)
+    @cython.locals(count=Py_ssize_t, debug=bint, link=Link, poller=Epoll, started=double)
     cdef _turns(self, Queue queue)
     cdef _receive(self)
     cpdef _flush_all(self)

@@ -335,6 +335,7 @@ class Reactor:
         # What was there at the beginning and no more (I21). What an exception leaves stays for the next run. This is the only
         # place where the loop calls into callbacks, and where their exceptions arrive.
         poller = self._poller
+        debug = self._debug
         count = syscalls.pending(queue)
         link: Link | None = None
         while count:
@@ -344,7 +345,7 @@ class Reactor:
                         return  # we are a forked child by now, and _forget() was called
                     count -= 1
                     link = queue.popleft()
-                    if self._debug:
+                    if debug:
                         started = syscalls.monotonic()
                         link.turn()
                         self._took(link, syscalls.monotonic() - started)  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@ cimport cython
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object value)
 
-ctypedef int[2] Event
+ctypedef (int, int) Event
 
 cpdef double monotonic() except? -1
 cpdef object call(object context, object callback, tuple args)

@@ -379,8 +379,7 @@ cdef class EpollSet:
             PyErr_CheckSignals()
             n = 0
         for i in range(n):
-            self.events[i][0] = found[i].data.fd
-            self.events[i][1] = <int> found[i].events
+            self.events[i] = (found[i].data.fd, <int> found[i].events)
         return n
 
     cpdef close(self):

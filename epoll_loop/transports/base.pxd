@@ -8,7 +8,6 @@ from epoll_loop.core.reactor cimport Reactor
 cdef Py_ssize_t _FLUSH_AT
 cdef Py_ssize_t _HIGH_WATER
 cdef int _EAGAIN
-cdef unsigned int _OUT, _WRITABLE
 
 
 cdef class Burst(Link):
@@ -50,6 +49,7 @@ cdef class Transport(Channel):
     @cython.locals(whole=Py_ssize_t, rest=list)
     cdef _consume(self, Py_ssize_t sent)
     cdef flush(self)
+    cdef _flushed(self)
     cdef _drained(self)
     cdef _shut_down(self)
     cdef _flush_later(self)

@@ -17,14 +17,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import select
 import warnings
 from asyncio.log import logger
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import WRITABLE, Channel
+from epoll_loop.core.poller import Channel
 from epoll_loop.core.syscalls import Link
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ _FLUSH_AT = FLUSH_AT
 _HIGH_WATER = 65536
 _WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
 _EAGAIN = errno.EAGAIN
-_OUT = select.EPOLLOUT
-_WRITABLE = WRITABLE
 
 
 class Burst(Link):
@@ -114,7 +111,7 @@ class Transport(Channel):
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False
         self._unflushed = False  # on the reactor's list of transports to flush
-        self.ready = _OUT  # until a send says otherwise
+        self.writable = True  # until a send says otherwise
 
     # What asyncio.Transport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
 
@@ -180,7 +177,7 @@ class Transport(Channel):
         else:
             self._rest.append(chunk)
         self._size += len(chunk)
-        if self.ready & _WRITABLE:
+        if self.writable:
             if self._size < _FLUSH_AT:
                 if not self._unflushed:
                     self._flush_later()
@@ -219,7 +216,7 @@ class Transport(Channel):
     def _settle(self) -> None:
         # Only what the kernel has refused counts against the water marks. All else is for flush(), which calls nobody
         # from inside a write().
-        if not self.ready & _WRITABLE:
+        if not self.writable:
             if self._size > self._high:
                 self._pause_protocol()
             elif self._protocol_paused and self._size <= self._low:
@@ -240,12 +237,14 @@ class Transport(Channel):
         else:
             sent = syscalls.sendmsg(self._sock, self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
         if sent == self._size:
-            self._first = self._rest = None
-            self._offset = self._size = 0
+            self._first = None
+            self._rest = None
+            self._offset = 0
+            self._size = 0
         elif sent >= 0:
             self._consume(sent)
         elif sent == -_EAGAIN:
-            self.ready &= ~_OUT
+            self.writable = False
         else:
             self._fatal_error(_oserror(-sent), "Fatal write error on socket transport")
 
@@ -263,21 +262,27 @@ class Transport(Channel):
             self._rest = rest[whole + 1 :] or None
         self._offset = sent
         if sent:  # short; else it may only have ended where sendmsg(2) has its limit, and the next one will tell
-            self.ready &= ~_OUT
+            self.writable = False
 
     def flush(self) -> None:
         """Send what was written in this iteration, and tell the protocol what follows from it."""
         self._unflushed = False
-        if self._size and self.ready & _WRITABLE:
+        if self._size and self.writable:
             self._send()
-            if self._size and self.ready & _WRITABLE:
-                self._flush_later()
+        if self._size or self._protocol_paused or self._closing or self._eof:
+            self._flushed()
+
+    def _flushed(self) -> None:
+        if self._lost:
+            return
+        if self._size and self.writable:
+            self._flush_later()
         if self._protocol_paused:
-            if self._size <= self._low and not self._lost:
+            if self._size <= self._low:
                 self._resume_protocol()
-        elif self._size > self._high and not self.ready & _WRITABLE:
+        elif self._size > self._high and not self.writable:
             self._pause_protocol()
-        if (self._closing or self._eof) and self._size == 0 and not self._lost:
+        if self._size == 0 and not self._lost:
             self._drained()
 
     def _drained(self) -> None:

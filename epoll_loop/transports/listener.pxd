@@ -7,7 +7,6 @@ from epoll_loop.transports.stream cimport StreamTransport
 
 cdef int _BUDGET
 cdef int _EAGAIN
-cdef unsigned int _READABLE
 cdef double _RETRY
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import READABLE, Channel
+from epoll_loop.core.poller import Channel
 from epoll_loop.transports.stream import StreamTransport
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _BUDGET = 64
 _RETRY = 1.0
 
 _EAGAIN = errno.EAGAIN
-_READABLE = READABLE
 # The connection was gone before we came, or a signal came first: the next one may be there (I20).
 _NEXT = (errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -71,7 +70,7 @@ class Listener(Channel):
         self.sock.close()
 
     def on_ready(self) -> None:
-        if not self.ready & _READABLE or self._timer is not None:
+        if not self.readable or self._timer is not None:
             return
         for _ in range(_BUDGET):
             if self.fd < 0:
@@ -81,7 +80,7 @@ class Listener(Channel):
                 self._exhausted = False
                 self._connect(accepted)
             elif -accepted == _EAGAIN:
-                self.ready &= ~_READABLE
+                self.readable = False
                 return
             elif -accepted not in _NEXT:
                 self._failed(-accepted)

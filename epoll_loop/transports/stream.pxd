@@ -6,7 +6,6 @@ from epoll_loop.transports.base cimport Transport
 
 cdef int _EAGAIN
 cdef Py_ssize_t _RECV_SIZE
-cdef unsigned int _IN, _ENDED, _READABLE, _WRITABLE
 
 
 cdef class StreamTransport(Transport):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import select
 import socket
 from asyncio.trsock import TransportSocket
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import ENDED, READABLE, WRITABLE
 from epoll_loop.transports.base import Transport, _oserror
 
 if TYPE_CHECKING:
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
 
 _EAGAIN = errno.EAGAIN
 _RECV_SIZE = syscalls.RECV_SIZE
-_IN = select.EPOLLIN | select.EPOLLPRI
-_ENDED = ENDED
-_READABLE = READABLE
-_WRITABLE = WRITABLE
 
 
 class StreamTransport(Transport):
@@ -52,9 +46,9 @@ class StreamTransport(Transport):
         self.queued = False
         if not self.armed:
             return
-        if self._size and self.ready & _WRITABLE and not self._unflushed:
+        if self._size and self.writable and not self._unflushed:
             self.flush()
-        if not self._reading or not self.ready & _READABLE:
+        if not self._reading or not self.readable:
             return
         if self._buffered:
             self._read_into()
@@ -69,10 +63,10 @@ class StreamTransport(Transport):
         if not chunk:
             self._end_of_stream()
             return
-        if self.ready & _ENDED or len(chunk) == _RECV_SIZE:
+        if self.ended or len(chunk) == _RECV_SIZE:
             self.carry_over()
         else:
-            self.ready &= ~_IN  # a short read of a stream whose end is not in sight (I14)
+            self.readable = False  # a short read of a stream whose end is not in sight (I14)
         syscalls.call1(self._context, self._received, chunk)
 
     def _read_into(self) -> None:
@@ -95,10 +89,10 @@ class StreamTransport(Transport):
         if count == 0:
             self._end_of_stream()
             return
-        if self.ready & _ENDED or count >= size:  # items may be larger than bytes
+        if self.ended or count >= size:  # items may be larger than bytes
             self.carry_over()
         else:
-            self.ready &= ~_IN
+            self.readable = False
         syscalls.call1(self._context, self._received, count)
 
     def failed(self, exc: BaseException) -> None:
@@ -107,7 +101,7 @@ class StreamTransport(Transport):
 
     def _read_failed(self, number: int) -> None:
         if number == _EAGAIN:
-            self.ready &= ~_IN
+            self.readable = False
         else:
             self._fatal_error(_oserror(number), "Fatal read error on socket transport")
 
@@ -141,7 +135,7 @@ class StreamTransport(Transport):
         self._paused = False
         if not self._read_ended:
             self._reading = True
-            if self.ready & _READABLE:
+            if self.readable:
                 self.carry_over()
 
     def set_protocol(self, protocol: Any) -> None:
@@ -199,7 +193,7 @@ class StreamTransport(Transport):
             self._loop._poller.add(self, True)
         else:
             self._loop._poller.adopt(self, channel)
-            if self.ready & _READABLE:
+            if self.readable:
                 self.carry_over()
         self.set_protocol(protocol)
         if self._server is not None:
