@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -429,6 +430,9 @@ def _after_fork() -> None:
             loop._poller.forked = True
             loop._thread_id = None
             loop._forget()
+            if loop._wakeup_before is not None:  # signals of the child are no news for the parent
+                loop._wakeup_before = None
+                signal.set_wakeup_fd(-1)
 
 
 os.register_at_fork(after_in_child=_after_fork)

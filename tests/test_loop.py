@@ -230,6 +230,19 @@ def test_stopped_before_it_is_done(loop, reports):
     assert reports == []
 
 
+def test_a_task_that_is_never_finished_is_not_reported(loop, reports):
+    """The RuntimeError has told the caller already."""
+
+    async def main():
+        loop.stop()
+        await loop.create_future()
+
+    with pytest.raises(RuntimeError, match="before Future completed"):
+        loop.run_until_complete(main())
+    gc.collect()
+    assert reports == []
+
+
 def test_a_future_that_is_done_later_does_not_stop_another_run(loop):
     future = loop.create_future()
     loop.call_soon(loop.stop)

@@ -3,7 +3,6 @@ cimport cython
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.syscalls cimport Link
 
-cdef bint _RECYCLES
 cdef int _MOST_SPARES
 cdef Handle _spare
 cdef int _spares
@@ -19,7 +18,7 @@ cdef class Handle(Link):
     cdef public object _source_traceback
 
     cdef turn(self)
-    cdef _recycle(self)
+    cdef recycle(self)
     cpdef _run(self)
     cdef failed(self, exc)
     cpdef list _describe(self)

@@ -24,7 +24,6 @@ def outer_stack() -> traceback.StackSummary:
     return stack
 
 # A handle is made and dropped with every callback: the compiled build uses those again that only the loop still knows.
-_RECYCLES = syscalls.COUNTS_REFERENCES
 _MOST_SPARES = 1024
 _spare: Handle | None = None  # the first of a chain
 _spares = 0
@@ -84,12 +83,13 @@ class Handle(Link):
         return self._context
 
     def turn(self) -> None:
-        if not self._cancelled:
-            syscalls.call(self._context, self._callback, self._args)
-        if _RECYCLES and syscalls.unshared(self):
-            self._recycle()
+        try:
+            if not self._cancelled:
+                syscalls.call(self._context, self._callback, self._args)
+        finally:
+            self = None  # type: ignore[assignment]  # the frame may live on in a traceback: see syscalls.call()
 
-    def _recycle(self) -> None:
+    def recycle(self) -> None:
         global _spare, _spares
         if _spares < _MOST_SPARES and type(self) is Handle:
             self._callback = None  # type: ignore[assignment]

@@ -9,6 +9,7 @@ from epoll_loop.core.timers cimport TimerHandle, TimerQueue
 
 cdef double _LONGEST_SLEEP
 cdef double _NEVER
+cdef bint _RECYCLES
 
 
 cdef class Reactor:

@@ -32,6 +32,7 @@ from epoll_loop.core.timers import TimerHandle, TimerQueue
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
 _LONGEST_SLEEP = 86400.0
 _NEVER = math.inf
+_RECYCLES = syscalls.COUNTS_REFERENCES
 
 
 class Reactor:
@@ -351,6 +352,8 @@ class Reactor:
                         self._took(link, syscalls.monotonic() - started)  # type: ignore[attr-defined]
                     else:
                         link.turn()
+                    if _RECYCLES and syscalls.unshared(link):
+                        link.recycle()
             except (SystemExit, KeyboardInterrupt):
                 link.interrupted()  # type: ignore[union-attr]
                 raise

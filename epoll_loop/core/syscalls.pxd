@@ -1,7 +1,14 @@
 cimport cython
 
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object value)
+cdef extern from *:
+    """
+    /* Also no weak reference, which could bring it back. */
+    static inline int epl_unshared(PyObject *object) {
+        Py_ssize_t weak = Py_TYPE(object)->tp_weaklistoffset;
+        return Py_REFCNT(object) == 1 && (weak <= 0 || *(PyObject **) ((char *) object + weak) == NULL);
+    }
+    """
+    bint epl_unshared(object value) noexcept
 
 ctypedef (int, int) Event
 
@@ -11,7 +18,7 @@ cpdef object call0(object context, object callback)
 cpdef object call1(object context, object callback, object arg)
 cpdef object copy_context()
 cdef inline bint unshared(object value) noexcept:
-    return Py_REFCNT(value) == 1
+    return epl_unshared(value)
 
 cpdef object recv(object sock, int fd)
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
@@ -29,6 +36,7 @@ cdef class Link:
     cdef turn(self)
     cdef failed(self, exc)
     cdef interrupted(self)
+    cdef recycle(self)
 
 
 @cython.final

@@ -146,6 +146,9 @@ class Link:
     def interrupted(self) -> None:
         """Note that KeyboardInterrupt or SystemExit came out of `turn()`, in the middle of it."""
 
+    def recycle(self) -> None:
+        """Be used again, perhaps: the queue was the last to know of it."""
+
 
 # First in, first out: append(), popleft(), clear(). The compiled one is a chain through the links and allocates nothing.
 Queue = collections.deque

@@ -308,6 +308,9 @@ cdef class Link:
     cdef interrupted(self):
         pass
 
+    cdef recycle(self):
+        pass
+
 
 @cython.final
 cdef class Queue:

@@ -126,9 +126,8 @@ class Connecting(Resolving):
 
         refuse_tls(ssl)
         address = os.fspath(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            sock.setblocking(False)
             watch = await self._connect(sock, address)
         except BaseException:
             sock.close()
@@ -214,8 +213,7 @@ class Connecting(Resolving):
         errors.append(failed)
         sock = None
         try:
-            sock = socket.socket(family, type_, proto)
-            sock.setblocking(False)
+            sock = socket.socket(family, type_ | socket.SOCK_NONBLOCK, proto)
             if local_infos is not None:
                 _bind(sock, [info[4] for info in local_infos if info[0] == family], failed)
             return sock, await self._connect(sock, address)
@@ -231,13 +229,12 @@ class Connecting(Resolving):
 
         Raises OSError. Unless it returns, nothing is registered any more; the socket stays open either way.
         """
-        try:
-            sock.connect(address)
+        code = sock.connect_ex(address)
+        if code == 0:
             return None
-        except OSError as exc:
-            # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
-            if exc.errno not in (errno.EINPROGRESS, errno.EINTR):
-                raise
+        # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
+        if code not in (errno.EINPROGRESS, errno.EINTR):
+            raise OSError(code, os.strerror(code))
         # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
         settled = self.create_future()
         watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock))

@@ -86,7 +86,7 @@ class Listening(Resolving):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-        cleanup_socket: bool = True,
+        cleanup_socket: bool = CLEANUP_SOCKET,
     ) -> Server:
         """Serve on a Unix stream socket: a path, or a name in the abstract space (with a zero byte in front).
 

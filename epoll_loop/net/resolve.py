@@ -76,12 +76,27 @@ class Resolving(_Base):
     ) -> list[AddrInfo]:
         """Resolve `(host, port)` or `(host, port, flowinfo, scope_id)` to addresses to connect or bind to."""
         host, port, *ipv6_rest = address
+        if not (ipv6_rest or family or proto or flags):
+            info = _literal(host, port, type)
+            if info is not None:
+                return [info]
         infos = await self.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
         if not infos:
             raise OSError(f"getaddrinfo({host!r}) returned empty list")
         if ipv6_rest:
             infos = [_with_scope(info, *ipv6_rest) for info in infos]
         return infos
+
+
+def _literal(host: Any, port: Any, kind: int) -> AddrInfo | None:
+    """Return what getaddrinfo(3) makes of a numeric IPv4 address and port, without asking it; None for all else."""
+    try:
+        if kind == socket.SOCK_STREAM and port.__class__ is int and 0 <= port <= 0xFFFF:
+            socket.inet_pton(socket.AF_INET, host)
+            return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
+    except (OSError, TypeError):
+        pass
+    return None
 
 
 def _with_scope(info: AddrInfo, flowinfo: int = 0, scope_id: int = 0) -> AddrInfo:

@@ -62,6 +62,7 @@ cdef class Transport(Channel):
     cdef _lose(self, exc)
     @cython.locals(fd=int)
     cpdef _close_fd(self)
+    cdef interrupted(self)
     cpdef _fatal_error(self, exc, message)
     cdef _report(self, exc, message)
 

@@ -371,6 +371,10 @@ class Transport(Channel):
             self._sock = None
             syscalls.close(sock, fd)
 
+    def interrupted(self) -> None:
+        Channel.interrupted(self)
+        self._flush_later()
+
     def _fatal_error(self, exc: BaseException, message: str) -> None:
         if isinstance(exc, OSError):
             if self._loop._debug:

@@ -218,8 +218,10 @@ def open_stream(
     `channel` is the watch of the connect, whose registration goes on. OSError if the socket can not be registered; it is
     left open then.
     """
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_TCP):
+    try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # not TCP
     try:
         peer = sock.getpeername()
     except OSError:

@@ -160,6 +160,17 @@ def test_one_half_goes_and_the_other_stays(loop, pair, kept):
 
 
 @BOTH
+def test_a_writer_that_is_called_all_the_time_does_not_call_the_reader(loop, pair):
+    ours, peer = pair
+    calls = []
+    loop.add_reader(ours, lambda: calls.append(ours.recv(1)))
+    loop.add_writer(ours, lambda: calls.append("writer") if calls.count("writer") < 5 else loop.stop())
+    peer.send(b"x")
+    loop.run_forever()
+    assert calls.count(b"x") == 1
+
+
+@BOTH
 def test_removed_by_a_callback_of_the_same_batch(loop, pair):
     """Whichever comes first removes the other one, which is not called any more."""
     ours, peer = pair
@@ -508,6 +519,52 @@ def test_closed_and_reused_within_one_batch(loop, pipe, remove_first, with_dupli
     assert calls == ["callback"]
     for duplicate in duplicates:
         os.close(duplicate)
+
+
+def connected_at_once(loop, sock):
+    """What a callback gets from `create_unix_connection(sock=…)`, which has nothing to wait for."""
+    with pytest.raises(StopIteration) as caught:
+        loop.create_unix_connection(asyncio.Protocol, sock=sock).send(None)
+    return caught.value.value[0]
+
+
+@pytest.mark.parametrize("mine", [False, True], ids=["another one's", "its own"])
+def test_a_transport_takes_the_number_within_one_batch(loop, mine):
+    """The first callback closes a descriptor of the batch without a word, its own or the other one. A transport gets
+    the number, and none of the old callbacks that are still to come in this batch is called."""
+    socks = [socket.socketpair() for _ in range(2)]
+    peers = [peer for _, peer in socks]
+    numbers = [ours.fileno() for ours, _ in socks]
+    calls, transports = [], []
+
+    def reader(index):
+        calls.append("reader")
+        if not transports:
+            victim = index if mine else 1 - index
+            if not mine:
+                loop.remove_reader(numbers[index])
+                loop.remove_writer(numbers[index])
+            socks[victim][0].close()
+            new, peer = socket.socketpair()
+            assert new.fileno() == numbers[victim]
+            peers.append(peer)
+            transports.append(connected_at_once(loop, new))
+            calls.append("transport")
+            if mine:
+                loop.remove_reader(numbers[1 - index])
+                loop.remove_writer(numbers[1 - index])
+
+    for index, number in enumerate(numbers):
+        loop.add_reader(number, reader, index)
+        loop.add_writer(number, lambda: calls.append("writer") if transports else None)
+    for peer in peers:
+        peer.send(b"x")
+    turn(loop)
+    assert calls == ["reader", "transport"]
+    transports[0].abort()
+    turn(loop)
+    for sock in [*peers, *(ours for ours, _ in socks)]:
+        sock.close()
 
 
 def test_a_reader_that_closes_and_reuses_its_own_descriptor(loop, pair):

@@ -283,77 +283,128 @@ def test_every_sleep_can_be_ended(loop):
     assert answers == list(range(3000))
 
 
-def sleeping_lines(loop):
-    """How many lines of the core run until the loop has fallen asleep."""
-    times = []
-
-    def trace(frame, event, arg):
-        if not frame.f_globals.get("__name__", "").startswith("epoll_loop.core"):
-            return None
-        if event == "line":
-            times.append(loop.time())
-        return trace
-
-    loop.call_later(0.3, loop.stop)
-    sys.settrace(trace)
-    try:
-        loop.run_forever()
-    finally:
-        sys.settrace(None)
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    return gaps.index(max(gaps)) + 1
+pure_only = pytest.mark.skipif(epoll_loop.COMPILED, reason="a tracer sees no line of C")
 
 
-def runs_at_line(loop, number, call):
-    """Run the loop and `call()` before a line of it, that many lines after its start. Return that line's text."""
-    seen = itertools.count()
-    where = None
+def at_each_line(run, then, where=lambda frame: True):
+    """Call a function at every line of the core that a run comes to: in the first run before the first line, in the
+    second one before the second, and so on until no line is left. `run(call)` makes a run; `then(line)` checks it.
+    """
+    for number in itertools.count():
+        call, loop_run = run()
+        seen = itertools.count()
+        found = []
 
-    def trace(frame, event, arg):
-        nonlocal where
-        if not frame.f_globals.get("__name__", "").startswith("epoll_loop.core"):
-            return None
-        if event == "line" and next(seen) == number:
-            where = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        def trace(frame, event, arg, number=number, call=call, seen=seen, found=found):
+            if not frame.f_globals.get("__name__", "").startswith("epoll_loop.core") or not where(frame):
+                return None
+            if event == "line" and next(seen) == number:
+                found.append(linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip())
+                sys.settrace(None)
+                call()
+            return trace
+
+        sys.settrace(trace)
+        try:
+            loop_run()
+        finally:
             sys.settrace(None)
-            call()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        loop.run_forever()
-    finally:
-        sys.settrace(None)
-    return where
+        if not found:
+            assert number > 5
+            return
+        then(found[0])
 
 
-@pytest.mark.skipif(epoll_loop.COMPILED, reason="a tracer sees no line of C")
+@pure_only
 @pytest.mark.parametrize("who", ["another thread", "a signal handler"])
 def test_no_line_on_the_way_to_sleep_loses_a_wake_up(who):
-    """The call comes before each line in turn, from another thread, or from a handler that interrupts this one."""
-    loop = epoll_loop.new_event_loop()
-    lines = sleeping_lines(loop)
-    loop.close()
-    assert lines > 5
-    for number in range(lines):
+    """The calls come before each line in turn, from another thread, or from a handler that interrupts this one: some
+    calls for at most one write, and all of them are there when the loop wakes."""
+    state = {}
+
+    def calls():
+        state["called"] = True
+        for number in range(3):
+            state["loop"].call_soon_threadsafe(state["log"].append, number)
+        state["loop"].call_soon_threadsafe(state["loop"].stop)
+
+    def call():
+        if who == "another thread":
+            thread = threading.Thread(target=calls)
+            thread.start()
+            thread.join()
+        else:
+            calls()
+
+    def end(loop, over):
+        if not state["called"]:
+            sys.settrace(None)
+            over.cancel()
+            loop.stop()
+
+    def run():
+        before = eventfds()
         loop = epoll_loop.new_event_loop()
-        log = []
+        (waker,) = eventfds().keys() - before.keys()
+        state.update(loop=loop, log=[], called=False)
+        # Something to receive in the first iteration, so that all of its lines are run.
+        loop.call_soon_threadsafe(int)
+        loop.call_later(0.001, loop.call_later, 0.001, int)
+        # The end of a run whose lines were all before the calls; or the end of an overlong sleep.
+        over = loop.call_later(10, state["log"].append, "overslept")
+        loop.call_later(0.05, end, loop, over)
 
-        def wake(loop=loop, log=log):
-            loop.call_soon_threadsafe(lambda: log.append("woken") or loop.stop())
+        def loop_run():
+            loop.run_forever()
+            sys.settrace(None)
+            state["writes"] = eventfds()[waker]
+            loop.close()
 
-        def call(wake=wake):
-            if who == "another thread":
-                thread = threading.Thread(target=wake)
-                thread.start()
-                thread.join()
-            else:
-                wake()
+        return call, loop_run
 
-        loop.call_later(10, lambda loop=loop, log=log: log.append("overslept") or loop.stop())
-        where = runs_at_line(loop, number, call)
-        loop.close()
-        assert log == ["woken"], f"a call before «{where}» is lost"
+    def then(line):
+        assert state["log"] == [0, 1, 2], f"a call before «{line}» is lost"
+        assert state["writes"] <= 1, f"calls before «{line}»"
+
+    at_each_line(run, then)
+
+
+@pure_only
+def test_an_interrupt_at_any_line_of_the_poll_loses_no_edge():
+    """Ctrl-C comes when it likes: also when the kernel has reported an edge, and nobody has taken note of it."""
+    state = {}
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    def run():
+        loop = epoll_loop.new_event_loop()
+        ours, peer = socket.socketpair()
+        protocol = Recorder(data_received=loop.stop)
+        transport, _ = loop.run_until_complete(loop.create_unix_connection(lambda: protocol, sock=ours))
+        peer.send(b"data")
+        state.update(protocol=protocol)
+
+        def loop_run():
+            try:
+                loop.run_forever()
+            except KeyboardInterrupt:
+                sys.settrace(None)
+                protocol.actions["data_received"] = loop.stop
+                late = loop.call_later(10, loop.stop)
+                loop.run_forever()
+                late.cancel()
+            transport.abort()
+            turn(loop)
+            peer.close()
+            loop.close()
+
+        return interrupted, loop_run
+
+    def then(line):
+        assert state["protocol"].data == b"data", f"an interrupt at «{line}»"
+
+    at_each_line(run, then, lambda frame: frame.f_code.co_name == "wait")
 
 
 def test_a_signal_handler_wakes_the_loop(loop):
