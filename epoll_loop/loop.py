@@ -148,9 +148,11 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     def __del__(self) -> None:
         # A half-built loop has no poller yet, and counts as closed.
         if getattr(self, "_poller", None) is not None and not self.is_closed():
-            warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self, stacklevel=1)
-            if not self.is_running():
-                self.close()
+            try:
+                warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                if not self.is_running():
+                    self.close()
 
     def __repr__(self) -> str:
         return (
@@ -391,10 +393,6 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     async def sock_sendto(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("sock_sendto")
-
-    async def sock_connect(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_connect")
 
     async def sock_accept(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""

@@ -196,7 +196,6 @@ async def test_client_over_a_unix_socket(tmp_path: Path) -> None:
             await use(session)
 
 
-@pytest.mark.xfail(raises=NotImplementedError, reason="aiohttp connects by loop.sock_connect()")
 async def test_client_over_tcp() -> None:
     async with serving() as (_, address), aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
         await use(session)

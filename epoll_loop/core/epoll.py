@@ -96,10 +96,11 @@ class Epoll:
         count = self._set.wait(timeout)
         events = self._set.events
         channels = self._channels
+        size = len(channels)
         stale = -1
         for i in range(count):
             fd, mask = events[i]
-            channel = channels[fd]
+            channel = channels[fd] if fd < size else None
             if channel is None:
                 if fd != self._waker:
                     stale = fd
@@ -109,8 +110,8 @@ class Epoll:
             else:
                 channel.mark(mask)
             if not channel.queued:
+                self.active.append(channel)  # first: an exception between the two must not leave it marked and nowhere
                 channel.queued = True
-                self.active.append(channel)
         if stale >= 0:  # last, since it may replace the set whose events these are
             self.stale += 1
             self._unregister(stale)

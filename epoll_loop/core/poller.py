@@ -69,8 +69,8 @@ class Channel(Link):
     def carry_over(self) -> None:
         """Go on in the next iteration, behind the others: there is readiness left that the kernel will not tell again."""
         if not self.queued and self.queue is not None:
-            self.queued = True
             self.queue.append(self)
+            self.queued = True
 
     def turn(self) -> None:
         self.queued = False

@@ -30,13 +30,11 @@ __all__ = [
     "close",
     "copy_context",
     "monotonic",
-    "pending",
     "recv",
     "recv_into",
     "send",
     "sendmsg",
     "socket_of",
-    "unshared",
 ]
 
 # One recv() takes at most this much, and may leave more behind if it has taken that much. Beyond 64 KiB malloc() maps fresh pages for each call and faults them in.

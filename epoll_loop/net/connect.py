@@ -154,6 +154,20 @@ class Connecting(Resolving):
         sock.setblocking(False)
         return self._open(protocol_factory(), sock)
 
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket to an address, which is looked up first if it is a name.
+
+        Raises OSError, and in debug mode ValueError for a blocking socket. See `loop.sock_connect()` of asyncio.
+        """
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            infos = await self._ensure_resolved(address, family=sock.family, type=sock.type, proto=sock.proto)
+            address = infos[0][4]
+        watch = await self._connect(sock, address)
+        if watch is not None:
+            self._unwatch(watch)
+
     def _open(self, protocol: P, sock: socket.socket, watch: Watch | None = None) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
         transport: Any = open_stream(self, sock, protocol, channel=watch)
@@ -235,6 +249,11 @@ class Connecting(Resolving):
         # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
         if code not in (errno.EINPROGRESS, errno.EINTR):
             raise OSError(code, os.strerror(code))
+        try:
+            sock.getpeername()
+            return None  # to the same host, the handshake is over by the time that connect(2) says EINPROGRESS
+        except OSError:
+            pass
         # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
         settled = self.create_future()
         watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock))

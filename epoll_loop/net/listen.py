@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 logger = logging.getLogger("asyncio")
+
+# As asyncio of the running Python has it: older programs remove the file themselves.
+_CLEANUP_SOCKET = sys.version_info >= (3, 13)
 
 
 class Listening(Resolving):
@@ -86,12 +90,12 @@ class Listening(Resolving):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-        cleanup_socket: bool = CLEANUP_SOCKET,
+        cleanup_socket: bool = _CLEANUP_SOCKET,
     ) -> Server:
         """Serve on a Unix stream socket: a path, or a name in the abstract space (with a zero byte in front).
 
-        The file is removed when the server is closed, unless `cleanup_socket` is false or it is no longer
-        ours. Raises OSError. See unix(7) and `loop.create_unix_server()` of asyncio.
+        With `cleanup_socket` (the default from Python 3.13 on) the file is removed when the server is closed, unless
+        it is no longer ours. Raises OSError. See unix(7) and `loop.create_unix_server()` of asyncio.
         """
         _check_server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)

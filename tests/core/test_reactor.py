@@ -386,14 +386,14 @@ def test_an_interrupt_at_any_line_of_the_poll_loses_no_edge():
         state.update(protocol=protocol)
 
         def loop_run():
+            late = loop.call_later(10, loop.stop)
             try:
                 loop.run_forever()
             except KeyboardInterrupt:
-                sys.settrace(None)
-                protocol.actions["data_received"] = loop.stop
-                late = loop.call_later(10, loop.stop)
                 loop.run_forever()
-                late.cancel()
+            finally:
+                sys.settrace(None)
+            late.cancel()
             transport.abort()
             turn(loop)
             peer.close()

@@ -144,6 +144,18 @@ async def test_pause_between_data_and_end(link: wire.Link) -> None:
         assert await protocol.until_lost() is None
 
 
+@pytest.mark.asyncio(loop_factories=["epoll_loop"])  # asyncio reads the end a second time
+async def test_the_end_is_told_once(link: wire.Link) -> None:
+    protocol = wire.Recorder(keep_open=True)
+    async with link(protocol) as peer:
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.until(lambda: "eof_received" in protocol.calls)
+        protocol.transport.pause_reading()
+        protocol.transport.resume_reading()
+        await wire.turns()
+        assert protocol.calls == ["connection_made", "eof_received"]
+
+
 async def test_reset_after_the_peers_end(tcp: wire.Link) -> None:
     """A transport that only writes learns of the reset from what it writes."""
     protocol = wire.Recorder(keep_open=True)

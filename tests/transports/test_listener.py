@@ -97,7 +97,7 @@ async def test_factory_that_fails(reports: list[dict[str, Any]]) -> None:
     server.close()
 
 
-async def test_server_closed_by_a_new_connection() -> None:
+async def test_server_closed_by_a_new_connection(reports: list[dict[str, Any]]) -> None:
     """The ones that waited behind it are refused; nothing is accepted after close()."""
     made: list[Any] = []
 
@@ -116,6 +116,7 @@ async def test_server_closed_by_a_new_connection() -> None:
     assert len(made) == seen
     if isinstance(asyncio.get_running_loop(), epoll_loop.Loop):
         assert seen == 1
+        assert reports == []
     for client in clients:
         client.close()
 

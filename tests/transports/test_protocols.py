@@ -116,6 +116,7 @@ async def test_no_buffer(link: wire.Link, reports: list[dict[str, Any]], buffer:
         assert await wire.read_all(peer) == b""
 
 
+@ours
 async def test_pause_in_get_buffer(link: wire.Link) -> None:
     protocol = wire.BufferedRecorder()
     async with link(protocol) as peer:
@@ -125,6 +126,7 @@ async def test_pause_in_get_buffer(link: wire.Link) -> None:
         await protocol.until(lambda: "get_buffer" in protocol.calls)
         del protocol.hooks["get_buffer"]
         await wire.turns()
+        assert "buffer_updated" not in protocol.calls
         protocol.transport.resume_reading()
         assert await protocol.until_data(5000) == wire.pattern(5000)
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,7 +115,7 @@ SERVER = """
 
     class Blocked(Echo):
         def data_received(self, data):
-            self.transport.write(data * 40_000)
+            self.transport.write(data * 160_000)
             assert self.transport.get_write_buffer_size()
 
     class HalfClosed(Echo):
@@ -266,7 +267,9 @@ def test_a_blocked_writer_asks_the_kernel_for_nothing(counted: Counted) -> None:
     with counted.serve("blocked", 1) as server:
         (client,) = server.clients
         client.sendall(b"x" * 100)
-        left = 4_000_000
+        client.recv(1, socket.MSG_PEEK)
+        time.sleep(0.05)  # it is much more than the kernel takes of it, as long as nobody reads
+        left = 16_000_000
         while left:
             left -= len(client.recv(65536))
         server.finish()
