@@ -147,7 +147,7 @@ class Reactor:
         timer._context = syscalls.copy_context() if context is None else context
         timer._cancelled = False
         timer._source_traceback = outer_stack() if self._debug else None
-        timer._when = when
+        timer._when = float(when)
         self._timers.push(timer)
         return timer
 

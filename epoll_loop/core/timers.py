@@ -35,7 +35,7 @@ class TimerHandle(Handle):
         context: Context | None = None,
     ) -> None:
         Handle.__init__(self, callback, args, loop, context)
-        self._when = when
+        self._when = float(when)
         self._seq = 0
         self._scheduled = False
         self._queue: TimerQueue | None = None

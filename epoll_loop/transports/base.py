@@ -334,7 +334,9 @@ class Transport(Channel):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close the connection at once; what is queued is dropped. `connection_lost(None)` follows."""
+        """Close the connection at once; what the kernel does not take now is dropped. `connection_lost(None)` follows."""
+        if self._unflushed and self._size and self.writable:
+            self._send()  # servers write an answer and abort: elsewhere it would have left already
         self._force_close(None)
 
     def _force_close(self, exc: BaseException | None) -> None:
