@@ -85,6 +85,7 @@ def run(console: Console, contestants: list[str], only: list[str]) -> bool:
             table.add_row(name, *(Text(result, STYLES.get(kind(result), "red")) for result in results))
             by_name = zip(contestants, results, strict=True)
             good &= all(kind(result) in STYLES for contestant, result in by_name if contestant != "uvloop")
+    console.line()
     return good
 
 

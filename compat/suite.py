@@ -131,7 +131,7 @@ def child(contestant: str, module: str, tests: list[str]) -> Iterator[dict[str, 
 
 
 def run(console: Console, contestants: list[str], only: list[str], excluded: bool, verbose: bool) -> bool:
-    """Run the suite and print the table; return whether every contestant passed everything."""
+    """Run the suite and print the table; return whether everything passed, or with `excluded` nothing did."""
     table = Table(title=f"test.test_asyncio of Python {sys.version.split()[0]}: tests passed")
     table.add_column("module", no_wrap=True)
     table.add_column("excluded", justify="right")
@@ -163,11 +163,12 @@ def run(console: Console, contestants: list[str], only: list[str], excluded: boo
                 total.passes += [f"{module}.{test}" for test in outcome.passes]
                 total.failures |= {f"{module}.{test}": text for test, text in outcome.failures.items()}
             if any(cell != "-" for cell in cells):
-                table.add_row(module, str(len(tests) - len(chosen) or ""), *cells)
+                table.add_row(module, str(sum(map(bool, reasons.values())) or ""), *cells)
         table.add_section()
         table.add_row("in all", str(left_out.total()), *(total.cell() for total in totals.values()))
+    console.line()
     show_details(console, totals, left_out, excluded, verbose)
-    return not any(total.failures for total in totals.values())
+    return not any(total.passes if excluded else total.failures for total in totals.values())
 
 
 def show_details(

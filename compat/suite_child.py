@@ -21,7 +21,7 @@ from typing import Any
 
 from compat.contestants import loop_class
 
-# One class a selector; they stand for one loop here.
+# Some modules have a class for each selector; the first one is always there. A single class takes their place.
 _PER_SELECTOR = ("SelectEventLoopTests", "PollEventLoopTests", "EPollEventLoopTests", "KqueueEventLoopTests")
 
 
@@ -127,9 +127,9 @@ def main() -> None:
             setattr(asyncio, alias, loop)
 
     module = importlib.import_module(f"test.test_asyncio.{name}")
-    if hasattr(module, "EventLoopTestsMixin"):
+    if hasattr(module, _PER_SELECTOR[0]):
 
-        class LoopTests(module.EventLoopTestsMixin, module.test_utils.TestCase):  # type: ignore[name-defined, misc]
+        class LoopTests(getattr(module, _PER_SELECTOR[0])):  # type: ignore[misc]
             def create_event_loop(self) -> Any:
                 return loop()
 

@@ -40,8 +40,8 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
-    What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be called
-    from others. In a forked child it refuses to run, and a new one works.
+    What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
+    called from others. In a forked child it refuses to run, and a new one works.
     """
 
     # All of the state is in slots: a loop without an instance dictionary has its methods looked up faster.
@@ -69,8 +69,9 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     # Running
 
     def run_forever(self) -> None:
-        """Run until `stop()`. RuntimeError if the loop is closed or running, another one runs in this thread, or after a fork.
+        """Run until `stop()`.
 
+        RuntimeError if the loop is closed or running, if another one runs in this thread, and in a forked child.
         KeyboardInterrupt and SystemExit from a callback come out of here; the loop can be run again after that.
         """
         self._check_runnable()
@@ -272,7 +273,7 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     # Exceptions
 
     def set_exception_handler(self, handler: _ExceptionHandler | None) -> None:
-        """Let `handler(loop, context)` have what no one else catches, or None for the log. TypeError if not callable."""
+        """Let `handler(loop, context)` have what nobody else catches; None for the log. TypeError if not callable."""
         if handler is not None and not callable(handler):
             raise TypeError(f"A callable object or None is expected, got {handler!r}")
         self._exception_handler = handler

@@ -25,7 +25,7 @@ cdef class Epoll:
     @cython.locals(count=int, i=int, size=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel)
     cpdef wait(self, double timeout)
     cpdef wake(self)
-    @cython.locals(channel=Channel, old=EpollSet, mask="unsigned int")
+    @cython.locals(channel=Channel, new=EpollSet, old=EpollSet, mask="unsigned int")
     cpdef rebuild(self)
     @cython.locals(channel=Channel)
     cpdef close(self)

@@ -1,10 +1,12 @@
 """The epoll(7) back end. The contract is at the head of `poller.py`.
 
 What epoll does, and what follows:
-- It registers open file descriptions, under a number. Close the number while a dup or a forked child keeps the description,
-  and it goes on reporting under that number, and can not be removed by it any more. So a descriptor of ours is removed before it
-  is closed (I4). Where somebody else's was not, we notice (the kernel knows no registration for the number, or an event
-  comes for a number without a channel, I5) and `rebuild()`: a new set knows only descriptors that are open now.
+- It registers open file descriptions, under a number. Close the number while a dup or a forked child keeps the
+  description, and it goes on reporting under that number, and can not be removed by it any more. So a descriptor of
+  ours is removed before it is closed (I4). Where somebody else's was not, we notice (the kernel knows no registration
+  for the number, or an event comes for a number without a channel, I5) and `rebuild()`: a new set knows only
+  descriptors that are open now. That is the registration's generation (I3): what belongs to an old set can not be
+  reported any more.
 - ADD reports the present state once (I11), so nothing that came before the registration, or before a rebuild, is lost.
 - An edge-triggered eventfd gives an event for every write and never has to be read (I24).
 """
@@ -38,7 +40,7 @@ class Epoll:
 
     def __init__(self) -> None:
         self._set = EpollSet()
-        self.active: Queue[Link] = Queue()  # channels with readiness to use: the last events', and what was carried over
+        self.active: Queue[Link] = Queue()  # channels with readiness to use: of the last events, and carried over
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waker_lock = threading.Lock()
         self._channels: list[Channel | None] = [None] * (self._waker + 1)  # by number, of every one in the set
@@ -126,8 +128,12 @@ class Epoll:
                     pass  # the counter is full: the loop is awake already (I24)
 
     def rebuild(self) -> None:
+        try:
+            new = EpollSet()
+        except OSError:
+            return  # no descriptor to be had: what made us come here will come again
         old = self._set
-        self._set = EpollSet()
+        self._set = new
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         for channel in self._channels:
             if channel is not None:

@@ -14,7 +14,6 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.syscalls import Link
 
 
-
 def outer_stack() -> traceback.StackSummary:
     """Return the stack of the code that called into this package; compiled functions have no frames to leave out."""
     frame = sys._getframe()

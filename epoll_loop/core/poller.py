@@ -16,13 +16,14 @@ A back end (`epoll.py`) has these verbs:
 
     add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
                             for `channel.interest` alone. OSError (EPERM for a regular file) leaves nothing behind.
-    modify(channel)         tell the kernel a level-triggered channel's new interest; False if it does not know the channel
-                            any more (the descriptor was closed behind our back), which is removed then.
+    modify(channel)         tell the kernel a level-triggered channel's new interest; False if it does not know the
+                            channel any more (the descriptor was closed behind our back), which is removed then.
     remove(channel)         unregister, always before the descriptor is closed (I4). Never raises.
     adopt(new, old)         hand a registration on to another channel; no system call.
     wait(timeout)           sleep until something is ready, then mark the channels and append them to `active`; runs no
                             callback (I2).
-    wake()                  make a wait() in another thread, or the next one, return. From any thread, any signal handler.
+    wake()                  make a wait() in another thread, or the next one, return. Any thread and any signal handler
+                            may call it.
     rebuild()               start again with a new set: for what can not be removed any more, and for lost edges.
     close()                 forget all channels; closes none of their descriptors.
 """
@@ -67,7 +68,7 @@ class Channel(Link):
             self.ended = True
 
     def carry_over(self) -> None:
-        """Go on in the next iteration, behind the others: there is readiness left that the kernel will not tell again."""
+        """Go on in the next iteration, behind the others: the kernel will not tell again of the readiness left."""
         if not self.queued and self.queue is not None:
             self.queue.append(self)
             self.queued = True

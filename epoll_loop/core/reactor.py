@@ -83,7 +83,7 @@ class Reactor:
         """Run `callback(*args)` in the next iteration, in the order of the calls.
 
         It runs in `context`, or in a copy of the current context. Returns a handle that can cancel it. RuntimeError if
-        the loop is closed, and in debug mode from a thread that the loop does not run in; use `call_soon_threadsafe()` there.
+        the loop is closed, and in debug mode from another thread: `call_soon_threadsafe()` is for that.
         """
         if self._closed:
             raise RuntimeError("Event loop is closed")
@@ -107,8 +107,8 @@ class Reactor:
         if self._debug:
             _check_callback(callback, "call_soon_threadsafe")
         handle = Handle(callback, args, self, context)
-        # The order of these: append, then look whether the loop sleeps. The loop says first that it is going to sleep and
-        # looks then whether something has come. So one of the two sees the other (I24).
+        # The order of these: append, then look whether the loop sleeps. The loop says first that it is going to sleep,
+        # and looks then whether something has come. So one of the two sees the other (I24).
         self._incoming.append(handle)
         self._sent = True
         if self._asleep:
@@ -187,40 +187,25 @@ class Reactor:
     def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback(*args)` while the descriptor, or the object with a `fileno()`, has something to read.
 
-        Replaces an earlier callback. PermissionError for what epoll(7) does not do, such as regular files; RuntimeError for
-        a transport's descriptor.
+        Replaces an earlier callback. PermissionError for what epoll(7) does not do, such as regular files; RuntimeError
+        for a transport's descriptor.
         """
-        self._add_reader(fd, callback, *args)
-
-    def remove_reader(self, fd: Any) -> bool:
-        """Undo `add_reader()`; return True if there was a callback."""
-        return self._remove_reader(fd)
-
-    def add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
-        """Call `callback(*args)` while the descriptor, or the object with a `fileno()`, takes data. See `add_reader()`."""
-        self._add_writer(fd, callback, *args)
-
-    def remove_writer(self, fd: Any) -> bool:
-        """Undo `add_writer()`; return True if there was a callback."""
-        return self._remove_writer(fd)
-
-    def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
         handle = Handle(callback, args, self)
         watch = self._arm(_fileno(fd), READ)
         if watch.reader is not None:
             watch.reader.cancel()
         watch.reader = handle
-        return handle
 
-    def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Handle:
+    def add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        """Call `callback(*args)` while a descriptor (or an object with one) takes data. See `add_reader`."""
         handle = Handle(callback, args, self)
         watch = self._arm(_fileno(fd), WRITE)
         if watch.writer is not None:
             watch.writer.cancel()
         watch.writer = handle
-        return handle
 
-    def _remove_reader(self, fd: Any) -> bool:
+    def remove_reader(self, fd: Any) -> bool:
+        """Undo `add_reader()`; return True if there was a callback."""
         watch = self._watched(_fileno(fd))
         if watch is None or watch.reader is None:
             return False
@@ -229,7 +214,8 @@ class Reactor:
         self._disarm(watch, READ)
         return True
 
-    def _remove_writer(self, fd: Any) -> bool:
+    def remove_writer(self, fd: Any) -> bool:
+        """Undo `add_writer()`; return True if there was a callback."""
         watch = self._watched(_fileno(fd))
         if watch is None or watch.writer is None:
             return False
@@ -245,8 +231,7 @@ class Reactor:
         return channel
 
     def _arm(self, fd: int, interest: int) -> Watch:
-        if self._closed:
-            raise RuntimeError("Event loop is closed")
+        self._check_closed()
         watch = self._watched(fd)
         if watch is not None:
             watch.interest |= interest
@@ -275,8 +260,6 @@ class Reactor:
     def _unwatch(self, watch: Watch) -> None:
         self._poller.remove(watch)
         watch.writer = None
-
-    # Channels
 
     def _channels(self) -> list[Channel]:
         return self._poller.channels()
@@ -333,8 +316,8 @@ class Reactor:
             self._asleep = False
 
     def _turns(self, queue: Queue[Link]) -> None:
-        # What was there at the beginning and no more (I21). What an exception leaves stays for the next run. This is the only
-        # place where the loop calls into callbacks, and where their exceptions arrive.
+        # What was there at the beginning and no more (I21). What an exception leaves stays for the next run. This is
+        # the only place where the loop calls into callbacks, and where their exceptions arrive.
         poller = self._poller
         debug = self._debug
         count = syscalls.pending(queue)

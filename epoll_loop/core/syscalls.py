@@ -37,7 +37,8 @@ __all__ = [
     "socket_of",
 ]
 
-# One recv() takes at most this much, and may leave more behind if it has taken that much. Beyond 64 KiB malloc() maps fresh pages for each call and faults them in.
+# One recv() takes at most this much; when it has taken that much, more may be waiting. For larger buffers than this
+# malloc() maps fresh pages, and faults them in.
 RECV_SIZE = 65536
 MAX_EVENTS = 1024
 IOV_MAX = 1024
@@ -63,7 +64,7 @@ def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) ->
 
 
 def unshared(value: object) -> bool:
-    """Return True if only the caller refers to an object; never where `COUNTS_REFERENCES` says that it can't be told."""
+    """Return True if only the caller refers to an object; without `COUNTS_REFERENCES` it can't be told."""
     return False
 
 
@@ -92,7 +93,7 @@ def send(sock: socket.socket, fd: int, data: bytes, offset: int) -> int:
 
 
 def sendmsg(sock: socket.socket, fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
-    """sendmsg(2) of `first` without its first `offset` bytes and of `rest`, or as many as it takes at once. See `send()`."""
+    """sendmsg(2) of `first` without its first `offset` bytes and of `rest`, as many as fit. See `send()`."""
     try:
         return sock.sendmsg([memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
     except OSError as exc:
@@ -140,6 +141,7 @@ class Link:
 
     def failed(self, exc: BaseException) -> None:
         """Deal with an exception that came out of `turn()`."""
+        raise exc
 
     def interrupted(self) -> None:
         """Note that KeyboardInterrupt or SystemExit came out of `turn()`, in the middle of it."""
@@ -148,7 +150,7 @@ class Link:
         """Be used again, perhaps: the queue was the last to know of it."""
 
 
-# First in, first out: append(), popleft(), clear(). The compiled one is a chain through the links and allocates nothing.
+# First in, first out: append(), popleft(), clear(). The compiled one is a chain through the links: no allocation.
 Queue = collections.deque
 
 

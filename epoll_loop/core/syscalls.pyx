@@ -303,7 +303,7 @@ cdef class Link:
         pass
 
     cdef failed(self, exc):
-        pass
+        raise exc
 
     cdef interrupted(self):
         pass

@@ -2,7 +2,8 @@
 
 The queue is a binary heap, written out here so that compiled it compares C numbers: `heapq` would call back into
 `__lt__`, or build a tuple a timer. Cancelling marks; the queue drops marked timers from its end at once, from its front
-when they are due, and rebuilds itself when more than half of it is marked (I26). A server cancels nearly all that it makes.
+when they are due, and rebuilds itself when more than half of it is marked (I26). A server cancels nearly all that it
+makes.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import logging
@@ -21,7 +22,6 @@ except ImportError:  # a Python built without OpenSSL
     _ssl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    import asyncio
     from ssl import SSLContext
 
     from epoll_loop.core.poller import Watch
@@ -78,7 +78,7 @@ class Connecting(Resolving):
 
         if sock is not None:
             sock.setblocking(False)
-            return self._open(protocol_factory(), sock)
+            return await self._open(protocol_factory(), sock)
 
         infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
         local_infos = None
@@ -89,7 +89,7 @@ class Connecting(Resolving):
         if interleave:
             infos = interleave_families(infos, interleave)
         connected = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
-        return self._hand_over(protocol_factory, connected)
+        return await self._hand_over(protocol_factory, connected)
 
     async def create_unix_connection(
         self,
@@ -122,7 +122,7 @@ class Connecting(Resolving):
             check_unix_stream(sock)
             refuse_tls(ssl)
             sock.setblocking(False)
-            return self._open(protocol_factory(), sock)
+            return await self._open(protocol_factory(), sock)
 
         refuse_tls(ssl)
         address = os.fspath(path)
@@ -132,7 +132,7 @@ class Connecting(Resolving):
         except BaseException:
             sock.close()
             raise
-        return self._hand_over(protocol_factory, (sock, watch))
+        return await self._hand_over(protocol_factory, (sock, watch))
 
     async def connect_accepted_socket(
         self,
@@ -152,7 +152,7 @@ class Connecting(Resolving):
         check_not_tls_socket(sock)
         refuse_tls(ssl)
         sock.setblocking(False)
-        return self._open(protocol_factory(), sock)
+        return await self._open(protocol_factory(), sock)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket to an address, which is looked up first if it is a name.
@@ -168,14 +168,19 @@ class Connecting(Resolving):
         if watch is not None:
             self._unwatch(watch)
 
-    def _open(self, protocol: P, sock: socket.socket, watch: Watch | None = None) -> tuple[asyncio.Transport, P]:
+    async def _open(
+        self, protocol: P, sock: socket.socket, watch: Watch | None = None
+    ) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
+        if watch is None:
+            # Nothing has been waited for yet: let a server in the same loop accept, before the caller closes it, say.
+            await asyncio.sleep(0)
         transport: Any = open_stream(self, sock, protocol, channel=watch)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol
 
-    def _hand_over(
+    async def _hand_over(
         self, protocol_factory: Callable[[], P], connected: tuple[socket.socket, Watch | None]
     ) -> tuple[asyncio.Transport, P]:
         """Open a connection of our own making; whatever fails before a transport has it closes it."""
@@ -185,8 +190,8 @@ class Connecting(Resolving):
             self._drop(connected)
             raise
         try:
-            return self._open(protocol, *connected)
-        except OSError:
+            return await self._open(protocol, *connected)
+        except (OSError, asyncio.CancelledError):
             self._drop(connected)
             raise
 

@@ -84,7 +84,7 @@ class Signals(Reactor):
             reader.setblocking(False)
             writer.setblocking(False)
             self._signal_sockets = reader, writer
-            self._add_reader(reader.fileno(), self._signals_read)
+            self.add_reader(reader.fileno(), self._signals_read)
         if self._wakeup_before is None:
             # A full socket is no reason for a warning: the loop is awake.
             writer = self._signal_sockets[1]
@@ -110,7 +110,7 @@ class Signals(Reactor):
         if self._signal_sockets is not None:
             reader, writer = self._signal_sockets
             self._signal_sockets = None
-            self._remove_reader(reader.fileno())
+            self.remove_reader(reader.fileno())
             reader.close()
             writer.close()
 

@@ -7,7 +7,7 @@ The life of a transport, each step once and in this order (I6):
     lost        unregistered, the queue is empty; connection_lost() is on the ready queue
     closed      connection_lost() has returned, the descriptor is closed
 
-Writes are queued and leave at the end of the iteration, all transports' in one burst: the peer wakes once for a batch of
+Writes are queued and leave at the end of the iteration, all transports' in one burst: a peer wakes once for a batch of
 responses and not for each. More than `FLUSH_AT` queued bytes go at once. The water marks look at what a send has left
 over, so a peer that reads is never a reason to pause.
 """
@@ -62,11 +62,11 @@ class Transport(Channel):
         "_context",
         "_eof",
         "_extra",
+        "_first",
         "_high",
         "_loop",
         "_lost",
         "_low",
-        "_first",
         "_offset",
         "_peer",
         "_protocol",
@@ -158,7 +158,8 @@ class Transport(Channel):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes, in order, without blocking: they are queued, and leave with this iteration.
 
-        Takes all of it; a mutable buffer is copied. TypeError if it is not bytes-like, RuntimeError after `write_eof()`.
+        Takes all of it; a mutable buffer is copied. TypeError if it is not bytes-like, RuntimeError after
+        `write_eof()`.
         """
         if type(data) is not bytes:
             data = _as_bytes(data)
@@ -334,7 +335,7 @@ class Transport(Channel):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close the connection at once; what the kernel does not take now is dropped. `connection_lost(None)` follows."""
+        """Close the connection at once and drop what the kernel does not take now. `connection_lost(None)` follows."""
         if self._unflushed and self._size and self.writable:
             self._send()  # servers write an answer and abort: elsewhere it would have left already
         self._force_close(None)

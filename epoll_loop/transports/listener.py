@@ -108,15 +108,16 @@ class Listener(Channel):
             )
 
     def _failed(self, number: int) -> None:
-        # The readiness stays: the kernel says nothing more of the connections that wait, so a timer asks for them (I20).
-        # Anything else than exhaustion is a bug, or a descriptor closed behind our back; it is treated alike, and not in a hurry.
+        # The readiness stays: the kernel says nothing more of the connections that wait, so a timer asks for them
+        # (I20). Anything else than exhaustion is a bug, or a descriptor closed behind our back; it is treated alike.
         self._timer = self._loop.call_later(_RETRY, self._retry)
         if self._exhausted and number in _EXHAUSTED:
             return  # one record is enough
         self._exhausted = True
+        reason = "out of system resource" if number in _EXHAUSTED else "failed"
         self._loop.call_exception_handler(  # type: ignore[attr-defined]
             {
-                "message": "socket.accept() out of system resource" if number in _EXHAUSTED else "socket.accept() failed",
+                "message": f"socket.accept() {reason}",
                 "exception": OSError(number, os.strerror(number)),
                 "socket": TransportSocket(self.sock),
             }

@@ -21,7 +21,7 @@ _RECV_SIZE = syscalls.RECV_SIZE
 
 
 class StreamTransport(Transport):
-    """The transport of `create_connection()` and `create_server()`, as asyncio's "Transports and Protocols" describes it."""
+    """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
     __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
 
@@ -215,8 +215,8 @@ def open_stream(
 ) -> StreamTransport:
     """Return the transport of a connected, non-blocking stream socket; `connection_made()` has been called.
 
-    `channel` is the watch of the connect, whose registration goes on. OSError if the socket can not be registered; it is
-    left open then.
+    `channel` is the watch of the connect, whose registration goes on. OSError if the socket can not be registered; it
+    is left open then.
     """
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

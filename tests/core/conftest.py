@@ -1,6 +1,8 @@
 """Many short tests, each of which collects garbage to see what a loop leaves behind."""
 
 import gc
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +15,38 @@ def _imported_modules_are_no_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def pair():
+    """Blocking sockets, as a stranger's may be: a callback that comes without data hangs."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.settimeout(20)
+        peer.settimeout(20)
+        yield ours, peer
+
+
+@pytest.fixture
+def pipe():
+    """Makes pipes, on request with a given number for the reader, and closes at the end what the test has left open."""
+    made = []
+
+    def make(number=None):
+        reader, writer = os.pipe()
+        if number not in (None, reader):  # the kernel takes the lowest free one, which may be lower
+            if writer == number:
+                writer = os.dup(writer)
+            os.dup2(reader, number)
+            os.close(reader)
+            reader = number
+        made.extend((fd, os.fstat(fd).st_ino) for fd in (reader, writer))
+        return reader, writer
+
+    yield make
+    for fd, inode in made:
+        try:
+            if os.fstat(fd).st_ino == inode:  # and not somebody else's by now
+                os.close(fd)
+        except OSError:
+            pass

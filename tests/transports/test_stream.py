@@ -342,10 +342,8 @@ async def test_abort_while_closing(link: wire.Link) -> None:
         assert await protocol.until_lost() is None
 
 
-async def test_abort_right_after_a_write(link: wire.Link, request: pytest.FixtureRequest) -> None:
+async def test_abort_right_after_a_write(link: wire.Link) -> None:
     """What the kernel would have taken is on its way, as if it had been sent within write()."""
-    if isinstance(asyncio.get_running_loop(), epoll_loop.Loop):
-        request.applymarker(pytest.mark.xfail(reason="abort() drops what this iteration has written", strict=True))
     protocol = wire.Recorder()
     async with link(protocol) as peer:
         protocol.transport.write(b"answer")
