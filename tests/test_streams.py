@@ -42,7 +42,6 @@ async def connection(
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=limit)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=limit)
-    server.close()
     try:
         yield reader, writer
     finally:
@@ -50,6 +49,7 @@ async def connection(
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         await ended.wait()
+        server.close()  # not before the handler ran: a connection that waits to be accepted would be reset
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

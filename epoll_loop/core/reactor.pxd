@@ -42,6 +42,7 @@ cdef class Reactor:
     cdef _receive(self)
     cpdef _flush_all(self)
     cpdef _forget(self)
+    cdef Watch _watched_by(self, object fd)
     cdef Watch _watched(self, int fd)
     @cython.locals(watch=Watch)
     cdef Watch _arm(self, int fd, unsigned int interest)

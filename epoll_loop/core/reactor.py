@@ -206,7 +206,7 @@ class Reactor:
 
     def remove_reader(self, fd: Any) -> bool:
         """Undo `add_reader()`; return True if there was a callback."""
-        watch = self._watched(_fileno(fd))
+        watch = self._watched_by(fd)
         if watch is None or watch.reader is None:
             return False
         watch.reader.cancel()
@@ -216,13 +216,18 @@ class Reactor:
 
     def remove_writer(self, fd: Any) -> bool:
         """Undo `add_writer()`; return True if there was a callback."""
-        watch = self._watched(_fileno(fd))
+        watch = self._watched_by(fd)
         if watch is None or watch.writer is None:
             return False
         watch.writer.cancel()
         watch.writer = None
         self._disarm(watch, WRITE)
         return True
+
+    def _watched_by(self, fd: Any) -> Watch | None:
+        if hasattr(fd, "fileno") and fd.fileno() == -1:
+            return None  # programs do close first, and asyncio puts up with it
+        return self._watched(_fileno(fd))
 
     def _watched(self, fd: int) -> Watch | None:
         channel = self._poller.lookup(fd)

@@ -312,7 +312,7 @@ def test_what_a_duplicate_reports_is_not_for_the_next_owner(poller, pipe):
     old = watch(poller, reader)
     duplicate = os.dup(reader)
     os.close(reader)
-    again, _ = pipe()
+    again, _ = pipe(reader)
     new = watch(poller, again)
     poller.wait(0)
     os.write(writer, b"for the old one")

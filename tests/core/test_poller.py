@@ -331,12 +331,12 @@ def test_a_transports_descriptor_is_free_after_it_is_closed(loop, pair):
     transport.abort()
     turn(loop)
     peer.close()
-    ours, peer = socket.socketpair()
-    assert number in (ours.fileno(), peer.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    os.dup2(pair[0].fileno(), number)
     loop.add_reader(number, print)
     assert loop.remove_reader(number)
-    ours.close()
-    peer.close()
+    os.close(number)
 
 
 def test_after_close(loop, pair):
@@ -348,3 +348,12 @@ def test_after_close(loop, pair):
     for add in (loop.add_reader, loop.add_writer):
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             add(ours, print)
+
+
+@pytest.mark.parametrize("remove", ["remove_reader", "remove_writer"])
+def test_a_socket_that_is_closed_already_may_be_removed(loop, pair, remove):
+    ours, _peer = pair
+    loop.add_reader(ours, print)
+    loop.add_writer(ours, print)
+    ours.close()
+    assert not getattr(loop, remove)(ours)

@@ -110,7 +110,7 @@ def test_closed_and_reopened_by_somebody_who_does_not_tell(loop, pipe):
     calls = []
     loop.add_reader(reader, calls.append, "the old owner's")
     os.close(reader)
-    again, writer = pipe(reader)
+    _, writer = pipe(reader)
     turn(loop)
     # What makes the loop start with a new set: a number that is closed, and its file is not.
     other, _ = pipe()
@@ -131,9 +131,8 @@ def test_reopened_as_a_regular_file(loop, pipe, tmp_path, verb):
     duplicate = os.dup(reader)
     calls = []
     loop.add_reader(reader, calls.append, "old")
-    os.close(reader)
     with (tmp_path / "file").open("w+") as file:
-        os.dup2(file.fileno(), reader)
+        os.dup2(file.fileno(), reader)  # closes the old one
         with pytest.raises(PermissionError):
             getattr(loop, verb)(reader, calls.append, "new")
         os.write(writer, b"x")
@@ -144,6 +143,7 @@ def test_reopened_as_a_regular_file(loop, pipe, tmp_path, verb):
         calls.clear()
         turn(loop)
         assert calls == []
+    os.close(reader)
     os.close(duplicate)
 
 
@@ -178,10 +178,13 @@ def test_closed_and_reused_within_one_batch(loop, pipe, remove_first, with_dupli
 
 
 def connected_at_once(loop, sock):
-    """What a callback gets from `create_unix_connection(sock=…)`, which has nothing to wait for."""
-    with pytest.raises(StopIteration) as caught:
-        loop.create_unix_connection(asyncio.Protocol, sock=sock).send(None)
-    return caught.value.value[0]
+    """The transport of a socket, inside of this callback: the coroutine has nothing to wait for but its turns."""
+    coro = loop.create_unix_connection(asyncio.Protocol, sock=sock)
+    try:
+        while True:
+            coro.send(None)
+    except StopIteration as done:
+        return done.value[0]
 
 
 @pytest.mark.parametrize("mine", [False, True], ids=["another one's", "its own"])
@@ -202,10 +205,12 @@ def test_a_transport_takes_the_number_within_one_batch(loop, mine):
                 loop.remove_writer(numbers[index])
             socks[victim][0].close()
             new, peer = socket.socketpair()
-            os.dup2(new.fileno(), numbers[victim])
-            new.close()
             peers.append(peer)
-            transports.append(connected_at_once(loop, socket.socket(fileno=numbers[victim])))
+            if new.fileno() != numbers[victim]:
+                os.dup2(new.fileno(), numbers[victim])
+                new.close()
+                new = socket.socket(fileno=numbers[victim])
+            transports.append(connected_at_once(loop, new))
             calls.append("transport")
             if mine:
                 loop.remove_reader(numbers[1 - index])

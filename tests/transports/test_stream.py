@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import wire
 
-import epoll_loop
-
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 
