@@ -86,9 +86,11 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
                 sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
             sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter, finalizer=self._asyncgen_finalizer)
             events._set_running_loop(self)
-            self._run()
+            try:
+                self._run()
+            finally:
+                self._flush_all()
         finally:
-            self._flush_all()
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
             sys.set_coroutine_origin_tracking_depth(depth)

@@ -22,7 +22,7 @@ cdef class Epoll:
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
     cpdef adopt(self, Channel new, Channel old)
-    @cython.locals(count=int, i=int, size=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel)
+    @cython.locals(count=int, i=int, size=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel, current=EpollSet)
     cpdef wait(self, double timeout)
     cpdef wake(self)
     @cython.locals(channel=Channel, new=EpollSet, old=EpollSet, mask="unsigned int")

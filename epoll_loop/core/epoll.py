@@ -52,12 +52,12 @@ class Epoll:
         if self.forked:
             raise RuntimeError(FORKED)
         fd = channel.fd
-        if fd >= len(self._channels):
-            self._channels.extend([None] * (fd + 1))
-        # The kernel has just given this number out again: whoever had it closed it behind our back (I1).
-        displaced = self._channels[fd]
         channel.edge = edge
         self._set.add(fd, _EDGE if edge else channel.interest)
+        if fd >= len(self._channels):
+            self._channels.extend([None] * (fd + 1))
+        # The kernel did not know the number: whoever had it before closed it behind our back (I1).
+        displaced = self._channels[fd]
         channel.armed = True
         channel.queue = self.active
         self._channels[fd] = channel
@@ -95,8 +95,9 @@ class Epoll:
         self._channels[new.fd] = new
 
     def wait(self, timeout: float) -> None:
-        count = self._set.wait(timeout)
-        events = self._set.events
+        current = self._set  # a signal handler in the middle of its wait() may make rebuild() replace it
+        count = current.wait(timeout)
+        events = current.events
         channels = self._channels
         size = len(channels)
         stale = -1

@@ -29,5 +29,5 @@ cdef class Watch(Channel):
     cdef public Handle reader
     cdef public Handle writer
 
-    @cython.locals(readable=bint, writable=bint)
+    @cython.locals(readable=bint, writable=bint, reader=Handle, writer=Handle)
     cdef on_ready(self)

@@ -102,10 +102,13 @@ class Watch(Channel):
         if not self.edge:  # a level-triggered kernel tells again (I10)
             self.readable = False
             self.writable = False
-        if readable and self.reader is not None:
-            self.reader._run()
-        if writable and self.writer is not None and self.armed:
-            self.writer._run()
+        # In locals: a callback may remove itself, and the compiled call would not keep what it is called on alive.
+        reader = self.reader
+        if readable and reader is not None:
+            reader._run()
+        writer = self.writer
+        if writable and writer is not None and self.armed:
+            writer._run()
 
     def drop(self) -> None:
         """Cancel both handles."""

@@ -174,7 +174,11 @@ class Connecting(Resolving):
         """Put a protocol and a transport on a connected, non-blocking socket."""
         if watch is None:
             # Nothing has been waited for yet: let a server in the same loop accept, before the caller closes it, say.
-            await asyncio.sleep(0)
+            try:
+                await asyncio.sleep(0)
+            except BaseException:
+                sock.close()  # cancelled; also the caller's own, as everywhere else
+                raise
         transport: Any = open_stream(self, sock, protocol, channel=watch)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
@@ -191,7 +195,7 @@ class Connecting(Resolving):
             raise
         try:
             return await self._open(protocol, *connected)
-        except (OSError, asyncio.CancelledError):
+        except OSError:
             self._drop(connected)
             raise
 

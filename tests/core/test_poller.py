@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import errno
 import os
 import socket
 
@@ -357,3 +358,27 @@ def test_a_socket_that_is_closed_already_may_be_removed(loop, pair, remove):
     loop.add_writer(ours, print)
     ours.close()
     assert not getattr(loop, remove)(ours)
+
+
+@BOTH
+def test_a_reader_removes_itself_and_raises(loop, pair):
+    ours, peer = pair
+    reports = []
+    loop.set_exception_handler(lambda _, report: reports.append(report))
+
+    def reader():
+        loop.remove_reader(ours)
+        loop.call_soon(loop.stop)
+        raise ValueError("after the last reference has gone")
+
+    loop.add_reader(ours, reader)
+    peer.send(b"x")
+    loop.run_forever()
+    assert [str(report["exception"]) for report in reports] == ["after the last reference has gone"]
+
+
+@BOTH
+def test_a_number_that_cannot_be_a_descriptor(loop):
+    with pytest.raises(OSError) as caught:
+        loop.add_reader(1_000_000_000, print)
+    assert caught.value.errno == errno.EBADF

@@ -184,6 +184,18 @@ async def test_cancelled_although_connected(listening: socket.socket, recorder: 
                 await protocol.lost
 
 
+async def test_cancelled_with_a_socket_of_the_caller(listening: socket.socket, recorder: Any) -> None:
+    """It is closed, as asyncio does: whoever cancels has nothing else to close."""
+    loop = asyncio.get_running_loop()
+    sock = socket.create_connection(listening.getsockname())
+    connecting = asyncio.ensure_future(loop.create_connection(recorder, sock=sock))
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    assert sock.fileno() == -1
+
+
 async def test_happy_eyeballs_passes_a_silent_address(
     silent: Any, listening: socket.socket, recorder: Any, monkeypatch: pytest.MonkeyPatch, descriptors: Any
 ) -> None:

@@ -119,10 +119,9 @@ async def test_mutable_buffers_are_copied(link: wire.Link) -> None:
 async def test_write_takes_bytes_only(data: Any) -> None:
     protocol = wire.Recorder()
     async with wire.unix(protocol) as peer:
-        expected = f"data argument must be a bytes-like object, not {type(data).__name__!r}"
-        with pytest.raises(TypeError) as caught:
+        # Newer asyncio lists the types.
+        with pytest.raises(TypeError, match=rf"data argument must be a bytes.* object, not '{type(data).__name__}'"):
             protocol.transport.write(data)
-        assert str(caught.value) == expected
         protocol.transport.write(b"")
         protocol.transport.write(b"ok")
         assert await wire.read(peer, 2) == b"ok"

@@ -95,3 +95,27 @@ def test_a_write_by_resume_writing_is_sent_before_the_loop_stops(either_loop: as
         found = theirs.recv(100)
         assert found == b"last"
         either_loop.run_until_complete(wire.finish(protocol.transport))
+
+
+def test_an_exception_from_the_last_flush_leaves_the_loop_usable(loop: Any) -> None:
+    """resume_writing() may raise SystemExit there; the loop is not running after that, and runs again."""
+    theirs, ours_ = socket.socketpair()
+
+    class Raises(asyncio.Protocol):
+        def resume_writing(self) -> None:
+            raise SystemExit(3)
+
+    def leave() -> None:
+        transport.set_write_buffer_limits(high=1 << 30)
+        raise KeyboardInterrupt
+
+    with theirs:
+        transport, _ = loop.run_until_complete(loop.create_unix_connection(Raises, sock=ours_))
+        transport.write(b"x" * 4_000_000)
+        assert transport.get_write_buffer_size()
+        loop.call_soon(leave)
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        assert not loop.is_running()
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
