@@ -148,9 +148,9 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
             executor.shutdown(wait=False)
         self._poller.close()
 
-    def __del__(self) -> None:
-        # A half-built loop has no poller yet, and counts as closed.
-        if getattr(self, "_poller", None) is not None and not self.is_closed():
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # A half-built loop has no poller yet, and counts as closed; at the end of the interpreter modules are gone.
+        if getattr(self, "_poller", None) is not None and not self.is_closed() and not finalizing():
             try:
                 warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self, stacklevel=1)
             finally:  # the warning may be an error

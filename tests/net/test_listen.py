@@ -202,16 +202,25 @@ async def test_abstract_name() -> None:
 
 async def test_file_goes_with_the_server(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    server = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
+    loop: Any = asyncio.get_running_loop()
+    server = await loop.create_unix_server(asyncio.Protocol, path, cleanup_socket=True)
     assert stat.S_ISSOCK(path.stat().st_mode)
     server.close()
     assert not path.exists()
     await server.wait_closed()
 
 
+async def test_file_goes_by_default_where_asyncio_does_so(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path):
+        pass
+    assert path.exists() == (sys.version_info < (3, 13))
+
+
 async def test_file_goes_although_the_directory_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, "socket"):
+    loop: Any = asyncio.get_running_loop()
+    async with await loop.create_unix_server(asyncio.Protocol, "socket", cleanup_socket=True):
         monkeypatch.chdir("/")
     assert os.listdir(tmp_path) == []
 
@@ -228,7 +237,8 @@ async def test_file_of_a_given_socket_goes_too(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(path))
-    async with await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, sock=sock):
+    loop: Any = asyncio.get_running_loop()
+    async with await loop.create_unix_server(asyncio.Protocol, sock=sock, cleanup_socket=True):
         pass
     assert not path.exists()
 
