@@ -135,11 +135,11 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
         """Send what is still queued, as far as the kernel takes it, and free everything. RuntimeError while running."""
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
-        if self._closed:
+        if self.is_closed():
             return
         self._flush_all()
         self._signals_close()
-        self._closed = True
+        self._usable = False
         self._forget()
         self._executor_shut_down = True
         executor = self._default_executor
@@ -428,7 +428,7 @@ def _after_fork() -> None:
     # The child shares the parent's epoll set and sockets: a loop that it inherits must use neither.
     for loop in list(_loops):
         if not loop.is_closed():
-            loop._poller.forked = True
+            loop._poller.after_fork()
             loop._thread_id = None
             loop._forget()
             if loop._wakeup_before is not None:  # signals of the child are no news for the parent

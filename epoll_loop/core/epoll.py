@@ -113,8 +113,8 @@ class Epoll:
             else:
                 channel.mark(mask)
             if not channel.queued:
-                self.active.append(channel)  # first: an exception between the two must not leave it marked and nowhere
                 channel.queued = True
+                self.active.append(channel)
         if stale >= 0:  # last, since it may replace the set whose events these are
             self.stale += 1
             self._unregister(stale)
@@ -147,6 +147,17 @@ class Epoll:
                 except OSError:
                     self._forget(channel)
         old.close()
+
+    def recover(self) -> None:
+        self.active.clear()
+        for channel in self._channels:
+            if channel is not None:
+                channel.queued = False
+        self.rebuild()
+
+    def after_fork(self) -> None:
+        self.forked = True
+        self._waker_lock = threading.Lock()  # a thread that is not in this process may have held it
 
     def close(self) -> None:
         for channel in self.channels():

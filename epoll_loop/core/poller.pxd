@@ -21,7 +21,6 @@ cdef class Channel(Link):
     cdef mark(self, unsigned int mask)
     cdef carry_over(self)
     cdef turn(self)
-    cdef interrupted(self)
     cdef on_ready(self)
 
 

@@ -24,7 +24,9 @@ A back end (`epoll.py`) has these verbs:
                             callback (I2).
     wake()                  make a wait() in another thread, or the next one, return. Any thread and any signal handler
                             may call it.
-    rebuild()               start again with a new set: for what can not be removed any more, and for lost edges.
+    rebuild()               start again with a new set, rid of what can not be removed any more. Not during a wait().
+    recover()               forget what was marked, and have the kernel report everything again.
+    after_fork()            we are a forked child: the set is the parent's, do nothing to it from now on.
     close()                 forget all channels; closes none of their descriptors.
 """
 
@@ -70,17 +72,13 @@ class Channel(Link):
     def carry_over(self) -> None:
         """Go on in the next iteration, behind the others: the kernel will not tell again of the readiness left."""
         if not self.queued and self.queue is not None:
-            self.queue.append(self)
             self.queued = True
+            self.queue.append(self)
 
     def turn(self) -> None:
         self.queued = False
         if self.armed:
             self.on_ready()
-
-    def interrupted(self) -> None:
-        if self.armed:
-            self.carry_over()
 
     def on_ready(self) -> None:
         """Use the readiness: called once an iteration while there is any, with bounded work (I16)."""

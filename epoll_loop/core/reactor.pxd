@@ -15,7 +15,6 @@ cdef bint _RECYCLES
 cdef class Reactor:
     cdef object __weakref__
     cdef bint _asleep
-    cdef public bint _closed
     cdef public bint _debug
     cdef object _incoming
     cdef public Epoll _poller
@@ -27,6 +26,7 @@ cdef class Reactor:
     cdef public TimerQueue _timers
     cdef bint _torn
     cdef Queue _unflushed
+    cdef public bint _usable
     cdef public double slow_callback_duration
 
     @cython.locals(timer=TimerHandle)

@@ -41,7 +41,6 @@ class Reactor:
     __slots__ = (
         "__weakref__",
         "_asleep",
-        "_closed",
         "_debug",
         "_incoming",
         "_poller",
@@ -53,6 +52,7 @@ class Reactor:
         "_timers",
         "_torn",
         "_unflushed",
+        "_usable",
         "slow_callback_duration",
     )
 
@@ -65,9 +65,9 @@ class Reactor:
         self._sent = False
         self._unflushed: Queue[Link] = Queue()  # transports that have written
         self._asleep = False
-        self._torn = False  # an exception left the poll phase: edges may be lost
+        self._torn = False  # an exception came out between poll and turn: edges may be lost
         self._stopping = False
-        self._closed = False
+        self._usable = True  # and not closed; false in an extension object whose __init__() was not called
         self._debug = False
         self._thread_id: int | None = None
         self._task_factory: Callable[..., Any] | None = None
@@ -85,7 +85,7 @@ class Reactor:
         It runs in `context`, or in a copy of the current context. Returns a handle that can cancel it. RuntimeError if
         the loop is closed, and in debug mode from another thread: `call_soon_threadsafe()` is for that.
         """
-        if self._closed:
+        if not self._usable:
             raise RuntimeError("Event loop is closed")
         if self._debug:
             self._check_thread()
@@ -102,7 +102,7 @@ class Reactor:
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Handle:
         """Do what `call_soon()` does, from any thread or signal handler, and wake the loop if it sleeps."""
-        if self._closed:
+        if not self._usable:
             raise RuntimeError("Event loop is closed")
         if self._debug:
             _check_callback(callback, "call_soon_threadsafe")
@@ -135,7 +135,7 @@ class Reactor:
     def _schedule(
         self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
     ) -> TimerHandle:
-        if self._closed:
+        if not self._usable:
             raise RuntimeError("Event loop is closed")
         if self._debug:
             self._check_thread()
@@ -147,7 +147,7 @@ class Reactor:
         timer._context = syscalls.copy_context() if context is None else context
         timer._cancelled = False
         timer._source_traceback = outer_stack() if self._debug else None
-        timer._when = float(when)
+        timer._when = when + 0.0  # a float in both builds
         self._timers.push(timer)
         return timer
 
@@ -160,7 +160,7 @@ class Reactor:
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
         """Schedule a coroutine and return its task; keywords as `asyncio.Task` of the running Python takes them."""
-        if self._closed:
+        if not self._usable:
             raise RuntimeError("Event loop is closed")
         if self._task_factory is not None:
             return self._make_task(coro, kwargs)  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ class Reactor:
 
     def is_closed(self) -> bool:
         """Return True after `close()`."""
-        return self._closed
+        return not self._usable
 
     def is_running(self) -> bool:
         """Return True while `run_forever()` runs."""
@@ -282,7 +282,7 @@ class Reactor:
         if poller.forked:
             raise RuntimeError(FORKED)
         if self._torn:
-            poller.rebuild()
+            poller.recover()
         self._torn = True
         if (
             syscalls.pending(self._ready)
@@ -343,7 +343,10 @@ class Reactor:
                     if _RECYCLES and syscalls.unshared(link):
                         link.recycle()
             except (SystemExit, KeyboardInterrupt):
-                link.interrupted()  # type: ignore[union-attr]
+                # In the middle of a turn, or (pure) before its first line: the kernel says again what is ready.
+                self._torn = True
+                if link is not None:
+                    link.interrupted()
                 raise
             except BaseException as exc:
                 link.failed(exc)  # type: ignore[union-attr]
@@ -370,7 +373,7 @@ class Reactor:
     # Checks
 
     def _check_closed(self) -> None:
-        if self._closed:
+        if not self._usable:
             raise RuntimeError("Event loop is closed")
 
     def _check_thread(self) -> None:

@@ -9,7 +9,7 @@ cdef double _NEVER
 cdef class TimerHandle(Handle):
     cdef TimerQueue _queue
     cdef public bint _scheduled
-    cdef readonly long long _seq
+    cdef long long _seq
     cdef public double _when
 
 
@@ -32,7 +32,7 @@ cdef class TimerQueue:
     cpdef pop_due(self, double now, Queue ready)
     @cython.locals(timer=TimerHandle)
     cpdef clear(self)
-    @cython.locals(timer=TimerHandle, live=list)
+    @cython.locals(timer=TimerHandle, heap=list)
     cdef _rebuild(self)
     @cython.locals(heap=list, last=TimerHandle, first=TimerHandle)
     cdef _pop(self)

@@ -36,7 +36,7 @@ class TimerHandle(Handle):
         context: Context | None = None,
     ) -> None:
         Handle.__init__(self, callback, args, loop, context)
-        self._when = float(when)
+        self._when = when + 0.0
         self._seq = 0
         self._scheduled = False
         self._queue: TimerQueue | None = None
@@ -91,10 +91,6 @@ def _earlier(a: TimerHandle, b: TimerHandle) -> bool:
     return a._when < b._when or (a._when == b._when and a._seq < b._seq)
 
 
-def _order(timer: TimerHandle) -> tuple[float, int]:
-    return timer._when, timer._seq
-
-
 class TimerQueue:
     """The timers that have not fired, earliest first; a timer is in at most one queue, once."""
 
@@ -109,7 +105,9 @@ class TimerQueue:
         return len(self._heap) - self._dead
 
     def push(self, timer: TimerHandle) -> None:
-        """Add a timer, behind the others with the same deadline."""
+        """Add a timer, behind the others with the same deadline. ValueError if that is not a number."""
+        if timer._when != timer._when:
+            raise ValueError("the deadline of a timer is not a number")
         self._seq += 1
         timer._seq = self._seq
         timer._queue = self
@@ -158,15 +156,16 @@ class TimerQueue:
         self._dead = 0
 
     def _rebuild(self) -> None:
-        live = []
-        for timer in self._heap:
+        # The collector may run in here, and a finalizer set a timer: the new heap is in place from the beginning.
+        heap = self._heap
+        self._heap = []
+        self._dead = 0
+        for timer in heap:
             if timer._cancelled:
                 timer._scheduled = False
             else:
-                live.append(timer)
-        live.sort(key=_order)  # a sorted list is a heap
-        self._heap = live
-        self._dead = 0
+                self._heap.append(timer)
+                self._rise(len(self._heap) - 1)  # in the order of a heap hardly ever a step
 
     def _pop(self) -> None:
         heap = self._heap

@@ -78,7 +78,7 @@ class Connecting(Resolving):
 
         if sock is not None:
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock)
+            return await self._open(protocol_factory(), sock, borrowed=True)
 
         infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
         local_infos = None
@@ -122,7 +122,7 @@ class Connecting(Resolving):
             check_unix_stream(sock)
             refuse_tls(ssl)
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock)
+            return await self._open(protocol_factory(), sock, borrowed=True)
 
         refuse_tls(ssl)
         address = os.fspath(path)
@@ -152,7 +152,7 @@ class Connecting(Resolving):
         check_not_tls_socket(sock)
         refuse_tls(ssl)
         sock.setblocking(False)
-        return await self._open(protocol_factory(), sock)
+        return await self._open(protocol_factory(), sock, borrowed=True)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket to an address, which is looked up first if it is a name.
@@ -169,7 +169,7 @@ class Connecting(Resolving):
             self._unwatch(watch)
 
     async def _open(
-        self, protocol: P, sock: socket.socket, watch: Watch | None = None
+        self, protocol: P, sock: socket.socket, watch: Watch | None = None, *, borrowed: bool = False
     ) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
         if watch is None:
@@ -179,7 +179,7 @@ class Connecting(Resolving):
             except BaseException:
                 sock.close()  # cancelled; also the caller's own, as everywhere else
                 raise
-        transport: Any = open_stream(self, sock, protocol, channel=watch)
+        transport: Any = open_stream(self, sock, protocol, channel=watch, borrowed=borrowed)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol

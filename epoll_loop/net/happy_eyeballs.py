@@ -41,6 +41,7 @@ async def race(
     running: list[asyncio.Task[T]] | None
     winner: asyncio.Task[T] | None = None
     next_start = -math.inf
+    result: T | None = None
     try:
         while True:
             if waiting and (loop.time() >= next_start or tasks[-1].done()):
@@ -48,8 +49,9 @@ async def race(
                 next_start = loop.time() + delay
             winner = next((t for t in tasks if t.done() and not isinstance(t.exception(), OSError)), None)
             if winner is not None:
+                result = winner.result()
                 tasks.remove(winner)
-                return winner.result()
+                return result
             running = [task for task in tasks if not task.done()]
             if running:
                 timeout = max(0.0, next_start - loop.time()) if waiting else None
@@ -58,7 +60,12 @@ async def race(
                 return None
     finally:
         winner = running = None  # a task knows its exception, the exception this frame: no cycle
-        await _call_off(tasks, discard)
+        try:
+            await _call_off(tasks, discard)
+        except BaseException:
+            if result is not None:
+                discard(result)  # nobody gets it any more
+            raise
 
 
 async def _call_off(tasks: list[asyncio.Task[T]], discard: Callable[[T], object]) -> None:

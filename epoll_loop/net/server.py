@@ -182,7 +182,7 @@ class SocketFile:
     @staticmethod
     def is_abstract(path: str | bytes) -> bool:
         """Return whether it is a name in the abstract space, or none: there is no file then. See unix(7)."""
-        return path[:1] in ("", b"", "\0", b"\0")
+        return not path or path[0] in (0, "\0")
 
     @staticmethod
     def remove_stale(path: str | bytes) -> None:

@@ -111,8 +111,13 @@ class Signals(Reactor):
             reader, writer = self._signal_sockets
             self._signal_sockets = None
             self.remove_reader(reader.fileno())
-            reader.close()
-            writer.close()
+            if self._wakeup_before is None:
+                reader.close()
+                writer.close()
+            else:
+                # Off the main thread: the C handler goes on writing to the number, so the two stay open.
+                reader.detach()
+                writer.detach()
 
     def _signals_read(self) -> None:
         if self._signal_sockets is None:

@@ -28,6 +28,7 @@ cdef class Transport(Channel):
     cdef public bint _lost
     cdef Py_ssize_t _low
     cdef bytes _first
+    cdef public object _hold
     cdef Py_ssize_t _offset
     cdef object _peer
     cdef public object _protocol

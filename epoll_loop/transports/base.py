@@ -64,6 +64,7 @@ class Transport(Channel):
         "_extra",
         "_first",
         "_high",
+        "_hold",
         "_loop",
         "_lost",
         "_low",
@@ -92,6 +93,8 @@ class Transport(Channel):
         Channel.__init__(self, fd)
         self._loop = loop
         self._sock = sock
+        # Of a socket that is somebody else's too: while this is open, its close() does not give the number away.
+        self._hold: Any = None
         self._peer = peer
         self._context = context
         self._server = server
@@ -373,9 +376,11 @@ class Transport(Channel):
             self.fd = -1
             self._sock = None
             syscalls.close(sock, fd)
+            if self._hold is not None:
+                self._hold.close()
+                self._hold = None
 
     def interrupted(self) -> None:
-        Channel.interrupted(self)
         self._flush_later()
 
     def _fatal_error(self, exc: BaseException, message: str) -> None:

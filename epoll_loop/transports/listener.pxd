@@ -15,6 +15,7 @@ cdef class Listener(Channel):
     cdef object _context
     cdef bint _exhausted
     cdef object _factory
+    cdef object _hold
     cdef Reactor _loop
     cdef object _server
     cdef object _timer

@@ -30,7 +30,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Listener(Channel):
     """A listening stream socket, edge-triggered: it goes on accepting until EAGAIN, a budget at a time."""
 
-    __slots__ = ("_backlog", "_context", "_exhausted", "_factory", "_loop", "_server", "_timer", "sock")
+    __slots__ = ("_backlog", "_context", "_exhausted", "_factory", "_hold", "_loop", "_server", "_timer", "sock")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Listener(Channel):
         self._loop = loop
         self._context = syscalls.copy_context()  # every connection starts with a copy of it
         self.sock = sock
+        self._hold = sock.makefile("rb", buffering=0)  # the number is ours until stop(), whoever closes the socket
         self._factory = protocol_factory
         self._server = server
         self._backlog = backlog
@@ -68,6 +69,7 @@ class Listener(Channel):
         self._loop._poller.remove(self)
         self.fd = -1
         self.sock.close()
+        self._hold.close()
 
     def on_ready(self) -> None:
         if not self.readable or self._timer is not None:
@@ -125,7 +127,7 @@ class Listener(Channel):
 
     def _retry(self) -> None:
         self._timer = None
-        self.on_ready()
+        self.carry_over()
 
     def __repr__(self) -> str:
         return f"<Listener fd={self.fd} {self.sock!r}>"

@@ -27,4 +27,4 @@ cdef class StreamTransport(Transport):
 
 
 @cython.locals(transport=StreamTransport)
-cpdef StreamTransport open_stream(loop, sock, protocol, server=*, Channel channel=*)
+cpdef StreamTransport open_stream(loop, sock, protocol, server=*, Channel channel=*, bint borrowed=*)

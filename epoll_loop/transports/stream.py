@@ -71,11 +71,13 @@ class StreamTransport(Transport):
 
     def _read_into(self) -> None:
         try:
-            buffer = syscalls.call1(self._context, self._protocol.get_buffer, -1)
+            protocol = self._protocol
+            buffer = syscalls.call1(self._context, protocol.get_buffer, -1)
             size = len(buffer)
             if not size:
                 raise RuntimeError("get_buffer() returned an empty buffer")
-            if not self._reading:
+            if not self._reading or self._protocol is not protocol:
+                self.carry_over()  # nothing was read yet: that is for the new protocol
                 return
             count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
         except (SystemExit, KeyboardInterrupt):
@@ -212,11 +214,12 @@ def open_stream(
     protocol: Any,
     server: Any = None,
     channel: Channel | None = None,
+    borrowed: bool = False,
 ) -> StreamTransport:
     """Return the transport of a connected, non-blocking stream socket; `connection_made()` has been called.
 
-    `channel` is the watch of the connect, whose registration goes on. OSError if the socket can not be registered; it
-    is left open then.
+    `channel` is the watch of the connect, whose registration goes on. A `borrowed` socket is its giver's too, who may
+    close it. OSError if the socket can not be registered; it is left open then.
     """
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -232,4 +235,6 @@ def open_stream(
     except OSError:
         transport.fd = -1  # not ours
         raise
+    if borrowed:
+        transport._hold = sock.makefile("rb", buffering=0)
     return transport
