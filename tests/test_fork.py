@@ -280,6 +280,31 @@ def test_fork_while_the_loop_sleeps_in_another_thread(loop):
     assert not thread.is_alive()
 
 
+def test_fork_while_another_thread_wakes_the_loop(loop):
+    """In the child nobody gives back a lock that is held at that moment."""
+    over = threading.Event()
+
+    def wake():
+        while not over.is_set():
+            loop._poller.wake()
+
+    def child():
+        signal.alarm(5)
+        loop.close()
+
+    threads = [threading.Thread(target=loop.run_forever), *(threading.Thread(target=wake) for _ in range(2))]
+    for thread in threads:
+        thread.start()
+    try:
+        outcomes = {in_child(child) for _ in range(80)}
+    finally:
+        over.set()
+        loop.call_soon_threadsafe(loop.stop)
+        for thread in threads:
+            thread.join(30)
+    assert outcomes == {""}
+
+
 def test_signals_of_the_child_are_not_the_parents(loop):
     seen = []
     loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)

@@ -49,8 +49,8 @@ async def race(
                 next_start = loop.time() + delay
             winner = next((t for t in tasks if t.done() and not isinstance(t.exception(), OSError)), None)
             if winner is not None:
-                result = winner.result()
                 tasks.remove(winner)
+                result = winner.result()
                 return result
             running = [task for task in tasks if not task.done()]
             if running:

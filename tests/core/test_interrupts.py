@@ -11,6 +11,7 @@ import pytest
 from lines import at_each_line, pure_only
 
 import epoll_loop
+from epoll_loop.core.poller import Channel
 
 
 def turn(loop):
@@ -330,3 +331,78 @@ def test_an_interrupt_at_any_line_of_the_poll_loses_no_edge():
         assert state["protocol"].data == b"data", f"an interrupt at «{line}»"
 
     at_each_line(run, then, lambda frame: frame.f_code.co_name == "wait")
+
+
+@pure_only
+@pytest.mark.parametrize("kind", ["transport", "buffered", "reader", "listener"])
+def test_an_interrupt_at_the_entry_of_a_turn_loses_no_edge(loop, kind):
+    """Signals are looked at where a Python function begins: the channel has left the queue and does not know it yet."""
+
+    class Buffered(asyncio.BufferedProtocol):
+        def connection_made(self, transport):
+            made.append(transport)
+
+        def get_buffer(self, hint):
+            return bytearray(100)
+
+        def buffer_updated(self, count):
+            loop.stop()
+
+    class Plain(asyncio.Protocol):
+        def connection_made(self, transport):
+            made.append(transport)
+            if kind == "listener":
+                loop.stop()
+
+        def data_received(self, data):
+            loop.stop()
+
+    def tell():
+        peer.send(b"x")
+
+    made = []
+    ours, peer = socket.socketpair()
+    server = None
+    if kind == "reader":
+        loop.add_reader(ours, lambda: ours.recv(1) and loop.stop())
+    elif kind == "listener":
+        server = loop.run_until_complete(loop.create_server(Plain, "127.0.0.1", 0))
+        peer.close()
+        peer = socket.socket()
+
+        def tell():
+            peer.connect(server.sockets[0].getsockname())
+    else:
+        factory = Buffered if kind == "buffered" else Plain
+        loop.run_until_complete(loop.create_unix_connection(factory, sock=ours))
+    turn(loop)
+    interrupts = []
+
+    def trace(frame, event, arg):
+        link = frame.f_locals.get("self")
+        if frame.f_code.co_name == "turn" and isinstance(link, Channel) and not interrupts:
+            interrupts.append(link)
+            raise KeyboardInterrupt
+
+    late = loop.call_later(10, pytest.fail, "never told")
+    reports = []
+    loop.set_exception_handler(lambda _, report: reports.append(report) or loop.stop())
+    tell()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    finally:
+        sys.settrace(None)
+    loop.run_forever()  # ends when it was told
+    assert reports == []
+    late.cancel()
+    if kind == "reader":
+        loop.remove_reader(ours)
+    for transport in made:
+        transport.abort()
+    if server is not None:
+        server.close()
+    turn(loop)
+    peer.close()
+    ours.close()

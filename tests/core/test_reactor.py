@@ -1,7 +1,11 @@
 """The iteration: its order, and that nothing in it starves anything else."""
 
 import socket
+import subprocess
+import sys
 import threading
+
+import pytest
 
 
 def turn(loop):
@@ -81,3 +85,103 @@ def test_dropping_a_long_queue_is_no_recursion(loop):
     for _ in range(200_000):
         loop.call_soon(print)
     loop.close()
+
+
+def run(program):
+    """Run it in a process of its own, which an abort ends."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+NOT_INITIALISED = """
+import asyncio, socket, sys
+import epoll_loop
+
+class Bare(epoll_loop.Loop):
+    def __init__(self):
+        pass
+
+ours, peer = socket.socketpair()
+name, *arguments = sys.argv[1:]
+values = {"fd": ours.fileno(), "f": int, "0": 0, "1": 1, "coro": asyncio.sleep(0), "sock": ours, "b": b"x"}
+for loop in Bare(), epoll_loop.Loop.__new__(epoll_loop.Loop):
+    try:
+        getattr(loop, name)(*(values[argument] for argument in arguments))
+    except (RuntimeError, AttributeError, TypeError) as exc:
+        print("refused")
+    else:
+        print("harmless")
+"""
+HARMLESS = ["is_running", "is_closed", "get_debug", "time", "stop", "close", "__repr__"]
+REFUSED = [
+    "call_soon f", "call_soon_threadsafe f", "call_later 0 f", "call_at 0 f", "create_task coro",
+    "add_reader fd f", "add_writer fd f", "run_forever", "run_until_complete coro",
+]  # fmt: skip
+EITHER = ["remove_reader fd", "remove_writer fd", "create_future", "set_debug 1", "shutdown_default_executor"]
+
+
+@pytest.mark.parametrize("call", HARMLESS + REFUSED + EITHER)
+def test_without_init_everything_is_an_exception_at_worst(call):
+    name, *arguments = call.split()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NOT_INITIALISED, name, *arguments],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split()
+    assert len(said) == 2
+    if call in REFUSED:
+        assert set(said) == {"refused"}
+
+
+DROPPED = """
+import gc
+import epoll_loop
+
+class WithoutOurs(epoll_loop.Loop):
+    def __del__(self):
+        pass
+
+loop = WithoutOurs()
+for _ in range(400_000):
+    loop.call_soon(int)
+del loop
+gc.collect()
+print("alive")
+"""
+
+NOT_CLOSED = """
+import asyncio, gc, socket
+import epoll_loop
+
+class Leaver(asyncio.Protocol):
+    def resume_writing(self):
+        raise SystemExit
+
+async def main():
+    transport, _ = await loop.create_connection(Leaver, sock=ours)
+    transport.write(bytes(3_000_000))
+    return transport
+
+loop = epoll_loop.new_event_loop()
+ours, peer = socket.socketpair()
+transport = loop.run_until_complete(main())
+transport.set_write_buffer_limits(high=1 << 30)  # resumes the protocol at the next flush
+for _ in range(400_000):
+    loop.call_soon(int)
+try:
+    loop.close()
+except SystemExit:
+    print("left")
+del loop, transport
+gc.collect()
+print("alive")
+"""
+
+
+@pytest.mark.parametrize(("program", "said"), [(DROPPED, ["alive"]), (NOT_CLOSED, ["left", "alive"])])
+def test_a_long_queue_that_nobody_has_cleared_is_no_recursion(program, said):
+    done = run(program)
+    assert done.stdout.split() == said, done.stderr
+    assert done.returncode == 0

@@ -6,6 +6,8 @@ import importlib.util
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -306,3 +308,46 @@ def test_wait_is_not_early(half, timeout):
         assert half.monotonic() - started >= timeout
     finally:
         poll_set.close()
+
+
+SANDBOX = """
+import ctypes, errno, sys
+import epoll_loop
+
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, FILTER = 22, 38, 2
+EPOLL_PWAIT2 = 441
+RETURN, ERRNO, ALLOW = 0x06, 0x00050000, 0x7FFF0000
+
+
+class Instruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+
+
+class Program(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(Instruction))]
+
+
+program = (Instruction * 4)(
+    Instruction(0x20, 0, 0, 0),  # the number of the system call
+    Instruction(0x15, 0, 1, EPOLL_PWAIT2),
+    Instruction(RETURN, 0, 0, ERRNO | errno.EPERM),
+    Instruction(RETURN, 0, 0, ALLOW),
+)
+prctl = ctypes.CDLL(None).prctl
+if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(
+    PR_SET_SECCOMP, FILTER, ctypes.byref(Program(4, program)), 0, 0
+):
+    sys.exit("no filters here")
+loop = epoll_loop.new_event_loop()
+loop.call_later(0.0015, loop.stop)
+loop.run_forever()
+loop.close()
+print("slept")
+"""
+
+
+def test_a_sandbox_that_says_eperm_of_what_it_does_not_know():
+    done = subprocess.run([sys.executable, "-c", SANDBOX], capture_output=True, text=True, timeout=30, check=False)
+    if "no filters here" in done.stderr:
+        pytest.skip("no seccomp filters here")
+    assert done.stdout.split() == ["slept"], done.stderr

@@ -9,6 +9,7 @@ import weakref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lines import at_each_line, pure_only
 
 import epoll_loop
 from epoll_loop.core.timers import TimerHandle
@@ -185,6 +186,23 @@ def test_delays_must_be_numbers(loop):
         loop.call_at(None, print)
     with pytest.raises(TypeError):
         loop.call_later("1", print)
+    with pytest.raises(TypeError):
+        loop.call_at("5", print)
+
+
+def test_what_is_not_a_number_is_refused_and_disturbs_nobody(loop):
+    """It is neither before nor after another deadline."""
+    log = []
+    for number in range(20):
+        loop.call_at(-number, log.append, number)
+        for schedule in (loop.call_at, loop.call_later):
+            with pytest.raises(ValueError, match="not a number"):
+                schedule(float("nan"), print)
+    loop.stop()
+    loop.run_forever()
+    assert log == list(range(19, -1, -1))
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()  # sleeps
 
 
 @pytest.mark.parametrize("in_flight", [1, 100])
@@ -215,3 +233,78 @@ def test_cancelled_timers_in_front_are_dropped_when_due(loop):
     loop.run_forever()
     gc.collect()
     assert len(alive) == 0
+
+
+@pure_only
+@pytest.mark.parametrize("cancels", [False, True], ids=["sets", "sets and cancels"])
+def test_a_timer_set_while_cancelled_ones_are_dropped_is_not_lost(cancels):
+    """The collector runs when it likes, and a finalizer may set a timer, or cancel one."""
+    state = {}
+
+    def run():
+        loop = epoll_loop.new_event_loop()
+        rng = random.Random(1)
+        log = []
+        kept = [loop.call_at(-rng.random() - 1, log.append, number) for number in range(8)]
+        victim = loop.call_at(-0.5, log.append, "cancelled")
+        dropped = [loop.call_at(-rng.random() - 1, log.append, "cancelled") for _ in range(80)]
+        state.update(loop=loop, log=log, kept=kept)
+
+        def finalizer():
+            if cancels:
+                victim.cancel()
+            loop.call_at(-3, log.append, "first")
+            loop.call_at(-1.5, log.append, "middle")
+            loop.call_at(-0.1, log.append, "last")
+
+        def loop_run():
+            for timer in dropped:
+                timer.cancel()
+            victim.cancel()
+
+        return finalizer, loop_run
+
+    def then(line):
+        loop, log, kept = state["loop"], state["log"], state["kept"]
+        loop.stop()
+        loop.run_forever()
+        loop.close()
+        order = sorted(range(8), key=lambda number: kept[number].when())
+        assert [entry for entry in log if isinstance(entry, int)] == order, f"at «{line}»"
+        assert [entry for entry in log if not isinstance(entry, int)] == ["first", "middle", "last"], f"at «{line}»"
+        assert log[0] == "first"
+        assert log[-1] == "last"
+
+    at_each_line(run, then, lambda frame: frame.f_code.co_name == "_rebuild")
+
+
+def test_a_finalizer_in_the_middle_of_a_mass_cancellation_may_set_a_timer(loop):
+    class Scheduler:
+        def __init__(self, number):
+            self.me = self  # left to the collector
+            self.number = number
+
+        def __del__(self):
+            loop.call_at(0, fired.append, self.number)
+
+    fired = []
+    thresholds = gc.get_threshold()
+    try:
+        for number in range(20):
+            gc.disable()
+            timers = [loop.call_later(1000 + number, print) for number in range(3000)]
+            Scheduler(number)
+            gc.set_threshold(100 + number * 37)
+            gc.enable()
+            for timer in timers[:2000]:
+                timer.cancel()
+            gc.disable()
+            for timer in timers:
+                timer.cancel()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    gc.collect()
+    loop.stop()
+    loop.run_forever()
+    assert sorted(fired) == list(range(20))

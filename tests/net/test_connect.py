@@ -423,6 +423,39 @@ async def test_accepted_socket(listening: socket.socket, recorder: Any, descript
         await talk(transport, protocol, peer)
 
 
+# A socket that the giver closes
+
+
+async def create(sock: socket.socket, factory: Any) -> Any:
+    return await asyncio.get_running_loop().create_connection(factory, sock=sock)
+
+
+async def create_unix(sock: socket.socket, factory: Any) -> Any:
+    return await asyncio.get_running_loop().create_unix_connection(factory, sock=sock)
+
+
+async def accept(sock: socket.socket, factory: Any) -> Any:
+    return await asyncio.get_running_loop().connect_accepted_socket(factory, sock)
+
+
+@pytest.mark.parametrize("close", [socket.socket.close, socket.socket.__exit__], ids=["close", "with"])
+@pytest.mark.parametrize("way", [create, create_unix, accept])
+async def test_the_givers_close_does_not_give_the_number_away(
+    way: Any, close: Any, recorder: Any, descriptors: Any
+) -> None:
+    """Whoever had it next would get what is written."""
+    with same_descriptors(descriptors):
+        ours, peer = socket.socketpair()
+        number = ours.fileno()
+        transport, protocol = await way(ours, recorder)
+        close(ours, *[None] * 3 if close is socket.socket.__exit__ else ())
+        with peer, open(os.devnull) as stranger:
+            assert stranger.fileno() != number
+            assert transport.get_extra_info("socket").fileno() == number
+            await talk(transport, protocol, peer)
+        assert ours.fileno() == -1
+
+
 # Arguments
 
 

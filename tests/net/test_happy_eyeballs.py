@@ -183,6 +183,23 @@ async def test_cancelling_the_race_ends_every_attempt() -> None:
     assert sorted(attempts.ended) == [0, 1]
 
 
+async def test_cancelled_when_it_is_won_and_the_losers_end() -> None:
+    """The winner's socket is nobody's then."""
+
+    async def loser() -> None:
+        try:
+            await hang()
+        finally:
+            task.cancel()
+
+    attempts = Attempts(loser, succeed)
+    task = asyncio.ensure_future(attempts.race(0.001))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert attempts.discarded == ["yes"]
+    assert sorted(attempts.ended) == [0, 1]
+
+
 async def test_exception_and_frame_do_not_hold_each_other() -> None:
     """The traceback keeps the frame of race(): with the failed task in it, they would be garbage."""
 

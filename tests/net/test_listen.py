@@ -107,6 +107,23 @@ async def test_socket_given() -> None:
     assert sock.fileno() == -1
 
 
+@pytest.mark.parametrize("close", [socket.socket.close, socket.socket.__exit__], ids=["close", "with"])
+async def test_the_givers_close_does_not_give_the_number_away(close: Any, descriptors: Any) -> None:
+    """Whoever had it next would be accepted from."""
+    before = descriptors()
+    sock = socket.create_server(("127.0.0.1", 0))
+    number, address = sock.fileno(), sock.getsockname()
+    async with await asyncio.start_server(echo, sock=sock) as server:
+        close(sock, *[None] * 3 if close is socket.socket.__exit__ else ())
+        with open(os.devnull) as stranger:
+            assert stranger.fileno() != number
+            assert names(server) == [address]
+            assert await ask(*await asyncio.open_connection(*address)) == b"hello"
+    assert sock.fileno() == -1
+    while descriptors() > before:  # the connection's other end
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(("backlog", "expected"), [(0, False), (100, True)])
 async def test_backlog(backlog: int, expected: bool) -> None:
     """As many connections wait for the loop as the backlog says."""

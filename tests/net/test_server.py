@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +217,30 @@ async def test_serve_forever_ends_with_close() -> None:
     await asyncio.wait([serving])
     assert serving.cancelled()
     await server.wait_closed()
+
+
+STRICT = """
+import asyncio, os, sys
+import epoll_loop
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for path in (sys.argv[1], os.fsencode(sys.argv[1]), f"\\0{sys.argv[1]}", b"\\0" + os.fsencode(sys.argv[1])):
+        server = await loop.create_unix_server(asyncio.Protocol, path)
+        transport, _ = await loop.create_unix_connection(asyncio.Protocol, path)
+        transport.abort()
+        server.close()
+    print("served")
+
+with asyncio.Runner(loop_factory=epoll_loop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_paths_are_not_compared_with_bytes(tmp_path: Path) -> None:
+    """`python -bb` makes that an error."""
+    done = subprocess.run(
+        [sys.executable, "-bb", "-c", STRICT, str(tmp_path / "s")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["served"], done.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -337,3 +338,27 @@ def test_costs_no_descriptor(loop):
         loop.remove_signal_handler(ONE)
         turn(loop)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@OURS
+def test_closed_in_another_thread_no_stranger_gets_the_signals(loop):
+    """The C handler goes on writing to a number, which only the main thread can take from it."""
+    turn(loop)
+    before = set(os.listdir("/proc/self/fd"))
+    loop.add_signal_handler(ONE, print)
+    ours = {int(fd) for fd in set(os.listdir("/proc/self/fd")) - before}
+    assert error_in_a_thread(loop.close) == []
+    strangers = [sock for _ in range(4) for sock in socket.socketpair()]
+    try:
+        kill(ONE)
+        for sock in strangers:
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+    finally:
+        signal.set_wakeup_fd(-1)
+        numbers = {sock.fileno() for sock in strangers}
+        for sock in strangers:
+            sock.close()
+        for fd in ours - numbers:
+            os.close(fd)

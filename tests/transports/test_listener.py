@@ -286,3 +286,51 @@ def test_no_descriptors_left_and_recovery() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0, 3, 1, "socket.accept() out of system resource", 24, "x"]
+
+
+INTERRUPTED_RETRY = """
+    import asyncio, os, resource, socket
+    import epoll_loop
+
+    made = []
+    interrupts = [KeyboardInterrupt]
+
+    class Server(asyncio.Protocol):
+        def __init__(self):
+            if interrupts:
+                raise interrupts.pop()
+
+        def connection_made(self, transport):
+            made.append(transport)
+            if len(made) == 2:
+                loop.stop()
+
+    loop = epoll_loop.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: loop.stop())
+    server = loop.run_until_complete(loop.create_server(Server, "127.0.0.1", 0))
+    clients = [socket.socket() for _ in range(3)]
+    spare = os.open("/dev/null", os.O_RDONLY)
+    os.close(spare)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+    for client in clients:
+        client.connect(server.sockets[0].getsockname())
+    loop.run_forever()  # up to the report
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    try:
+        loop.run_forever()  # up to the next try
+    except KeyboardInterrupt:
+        print("interrupted")
+    loop.call_later(10, loop.stop)
+    loop.run_forever()
+    print(len(made))
+"""
+
+
+def test_an_interrupt_of_the_next_try_forgets_nobody() -> None:
+    """Three wait, and no other comes: the kernel has told of them long ago. The interrupt costs one of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED_RETRY)],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["interrupted", "2"], done.stderr

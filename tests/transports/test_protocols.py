@@ -131,6 +131,21 @@ async def test_pause_in_get_buffer(link: wire.Link) -> None:
         assert await protocol.until_data(5000) == wire.pattern(5000)
 
 
+@ours  # asyncio fills the buffer of the one that has gone, and tells the other
+async def test_change_in_get_buffer(link: wire.Link, reports: list[dict[str, Any]]) -> None:
+    """Nothing was read yet, so it is for the one that has the connection now."""
+    first, second = wire.BufferedRecorder(), wire.Recorder()
+    first.hooks["get_buffer"] = lambda: first.transport.set_protocol(second)
+    async with link(first) as peer:
+        second.transport = first.transport
+        peer.sendall(b"hello")
+        assert await second.until_data(5) == b"hello"
+        peer.sendall(b" again")
+        assert await second.until_data(11) == b"hello again"
+    assert "buffer_updated" not in first.calls
+    assert reports == []
+
+
 async def test_close_in_get_buffer(link: wire.Link) -> None:
     protocol = wire.BufferedRecorder()
     protocol.hooks["get_buffer"] = lambda: protocol.transport.close()
