@@ -33,7 +33,7 @@ cdef class Reactor:
     cdef TimerHandle _schedule(self, double when, object callback, tuple args, object context)
     @cython.locals(watch=Watch, old=Handle)
     cpdef _run(self)
-    @cython.locals(poller=Epoll)
+    @cython.locals(poller=Epoll, active=Queue, ready=Queue, unflushed=Queue)
     cdef _run_once(self)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)

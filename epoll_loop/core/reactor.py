@@ -279,15 +279,18 @@ class Reactor:
 
     def _run_once(self) -> None:
         poller = self._poller
+        active = poller.active
+        ready = self._ready
+        unflushed = self._unflushed
         if poller.forked:
             raise RuntimeError(FORKED)
         if self._torn:
             poller.recover()
         self._torn = True
         if (
-            syscalls.pending(self._ready)
-            or syscalls.pending(poller.active)
-            or syscalls.pending(self._unflushed)
+            syscalls.pending(ready)
+            or syscalls.pending(active)
+            or syscalls.pending(unflushed)
             or self._sent
             or self._stopping
         ):
@@ -295,16 +298,16 @@ class Reactor:
         else:
             self._sleep()
         self._torn = False
-        if syscalls.pending(poller.active):
-            self._turns(poller.active)
+        if syscalls.pending(active):
+            self._turns(active)
         if self._timers._heap:
-            self._timers.pop_due(syscalls.monotonic(), self._ready)
+            self._timers.pop_due(syscalls.monotonic(), ready)
         if self._sent:
             self._receive()
-        if syscalls.pending(self._ready):
-            self._turns(self._ready)
-        if syscalls.pending(self._unflushed):
-            self._turns(self._unflushed)
+        if syscalls.pending(ready):
+            self._turns(ready)
+        if syscalls.pending(unflushed):
+            self._turns(unflushed)
 
     def _sleep(self) -> None:
         timeout = -1.0
