@@ -225,8 +225,8 @@ class Reactor:
         return True
 
     def _watched_by(self, fd: Any) -> Watch | None:
-        if hasattr(fd, "fileno") and fd.fileno() == -1:
-            return None  # programs do close first, and asyncio puts up with it
+        if not self._usable or (hasattr(fd, "fileno") and fd.fileno() == -1):
+            return None  # programs do close first, the loop or the socket, and asyncio puts up with it
         return self._watched(_fileno(fd))
 
     def _watched(self, fd: int) -> Watch | None:

@@ -99,10 +99,10 @@ class TimerQueue:
     def __init__(self) -> None:
         self._heap: list[TimerHandle] = []
         self._seq = 0
-        self._dead = 0  # cancelled timers that are still in the heap
+        self._dead = 0  # about how many in the heap are cancelled: when to rebuild
 
     def __len__(self) -> int:
-        return len(self._heap) - self._dead
+        return sum(1 for timer in self._heap if not timer._cancelled)
 
     def push(self, timer: TimerHandle) -> None:
         """Add a timer, behind the others with the same deadline. ValueError if that is not a number."""
@@ -118,7 +118,7 @@ class TimerQueue:
     def cancelled(self, timer: TimerHandle) -> None:
         """Note that a timer of this queue was cancelled."""
         heap = self._heap
-        if heap[-1] is timer:
+        if heap and heap[-1] is timer:  # empty while _rebuild() fills it
             heap.pop()
             timer._scheduled = False
             return
@@ -199,7 +199,8 @@ class TimerQueue:
             lower = heap[child]
             if child + 1 < size:
                 right = heap[child + 1]
-                if _earlier(right, lower):
+                # _earlier(right, lower), written out: in the pure build the call would be most of the work
+                if right._when < lower._when or (right._when == lower._when and right._seq < lower._seq):
                     lower = right
                     child += 1
             heap[index] = lower

@@ -456,6 +456,23 @@ async def test_the_givers_close_does_not_give_the_number_away(
         assert ours.fileno() == -1
 
 
+@pytest.mark.parametrize("way", [create, create_unix, accept])
+async def test_the_givers_close_in_connection_made_does_not_either(way: Any, recorder: Any, descriptors: Any) -> None:
+    class Closer(recorder):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            ours.close()
+
+    with same_descriptors(descriptors):
+        ours, peer = socket.socketpair()
+        number = ours.fileno()
+        transport, protocol = await way(ours, Closer)
+        with peer, open(os.devnull) as stranger:
+            assert stranger.fileno() != number
+            await talk(transport, protocol, peer)
+        assert ours.fileno() == -1
+
+
 # Arguments
 
 

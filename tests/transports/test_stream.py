@@ -139,6 +139,7 @@ async def test_writelines(link: wire.Link) -> None:
         assert await wire.read(peer, len(expected)) == expected
 
 
+@ours  # newer asyncio takes what comes before it
 async def test_writelines_of_anything_else_sends_nothing() -> None:
     protocol = wire.Recorder()
     async with wire.unix(protocol) as peer:
