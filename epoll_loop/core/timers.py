@@ -157,8 +157,9 @@ class TimerQueue:
 
     def _rebuild(self) -> None:
         # The collector may run in here, and a finalizer set a timer: the new heap is in place from the beginning.
+        empty: list[TimerHandle] = []
         heap = self._heap
-        self._heap = []
+        self._heap = empty
         self._dead = 0
         for timer in heap:
             if timer._cancelled:

@@ -230,11 +230,13 @@ def open_stream(
     except OSError:
         peer = None
     transport = StreamTransport(loop, sock, sock.fileno(), peer, syscalls.copy_context(), server)
+    if borrowed:
+        transport._hold = sock.makefile("rb", buffering=0)
     try:
         transport._open(protocol, channel)
     except OSError:
         transport.fd = -1  # not ours
+        if borrowed:
+            transport._hold.close()
         raise
-    if borrowed:
-        transport._hold = sock.makefile("rb", buffering=0)
     return transport
