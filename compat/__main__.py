@@ -4,7 +4,7 @@
     python -m compat suite        CPython's test.test_asyncio
     python -m compat programs     servers, clients and frameworks, run unchanged by `python -m epoll_loop`
 
-What is installed decides which programs run: `pip install epoll-loop[compat]` brings all of them.
+What is installed decides which programs run: `pip install '.[compat]'` brings all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An asyncio event loop on edge-triggered epoll, faster than uvloop, in plain Python that also compiles."""
+"""An asyncio event loop on edge-triggered epoll, in plain Python that also compiles."""
 
 from epoll_loop._build import COMPILED
 from epoll_loop.loop import Loop

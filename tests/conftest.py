@@ -3,12 +3,18 @@
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 import epoll_loop
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have SIGINT raise KeyboardInterrupt, here and in children: a shell starts its background jobs with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
