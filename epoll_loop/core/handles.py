@@ -22,6 +22,7 @@ def outer_stack() -> traceback.StackSummary:
     stack: traceback.StackSummary = format_helpers.extract_stack(frame)
     return stack
 
+
 # A handle is made and dropped with every callback: the compiled build uses those again that only the loop still knows.
 _MOST_SPARES = 1024
 _spare: Handle | None = None  # the first of a chain
