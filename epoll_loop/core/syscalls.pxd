@@ -20,6 +20,7 @@ cpdef object copy_context()
 cdef inline bint unshared(object value) noexcept:
     return epl_unshared(value)
 
+cpdef object without_dict(object value)
 cpdef object recv(object sock, int fd)
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
 cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1

@@ -35,6 +35,7 @@ __all__ = [
     "send",
     "sendmsg",
     "socket_of",
+    "without_dict",
 ]
 
 # One recv() takes at most this much; when it has taken that much, more may be waiting. For larger buffers than this
@@ -66,6 +67,10 @@ def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) ->
 def unshared(value: object) -> bool:
     """Return True if only the caller refers to an object; without `COUNTS_REFERENCES` it can't be told."""
     return False
+
+
+def without_dict(value: object) -> None:
+    """Free the empty `__dict__` of a new object; one is made when an attribute is assigned."""
 
 
 def recv(sock: socket.socket, fd: int) -> bytes | int:

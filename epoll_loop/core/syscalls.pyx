@@ -73,6 +73,13 @@ cdef extern from * nogil:
         return PyObject_Vectorcall(callback, &PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args), NULL);
     }
 
+    /* Cython makes one for every new object. */
+    static inline void epl_without_dict(PyObject *object) {
+        PyObject **dict = _PyObject_GetDictPtr(object);
+        if (dict != NULL)
+            Py_CLEAR(*dict);
+    }
+
     static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
         return (int) syscall(SYS_epoll_pwait2, fd, events, n, timeout, NULL, (size_t) 0);
     }
@@ -91,6 +98,7 @@ cdef extern from * nogil:
     char *epl_scratch
 
     object epl_call(object callback, object args)
+    void epl_without_dict(object value)
     object epl_bytes(const char *data, Py_ssize_t size)
 
     ctypedef unsigned int socklen_t
@@ -189,6 +197,10 @@ cpdef object call1(object context, object callback, object arg):
         return callback(arg)
     finally:
         PyContext_Exit(context)
+
+
+cpdef object without_dict(object value):
+    epl_without_dict(value)
 
 
 cpdef object recv(object sock, int fd):

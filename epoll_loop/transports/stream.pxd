@@ -3,12 +3,13 @@ cimport cython
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
 from epoll_loop.transports.base cimport Transport
+from epoll_loop.transports.writer cimport ByteWriter
 
 cdef int _EAGAIN
 cdef Py_ssize_t _RECV_SIZE
 
 
-cdef class StreamTransport(Transport):
+cdef class StreamTransport(ByteWriter):
     cdef bint _buffered
     cdef public bint _paused
     cdef bint _read_ended

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.transports.base import Transport, _oserror
+from epoll_loop.transports.writer import ByteWriter
 
 if TYPE_CHECKING:
     from epoll_loop.core.poller import Channel
@@ -20,7 +21,7 @@ _EAGAIN = errno.EAGAIN
 _RECV_SIZE = syscalls.RECV_SIZE
 
 
-class StreamTransport(Transport):
+class StreamTransport(ByteWriter):
     """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
     __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
@@ -34,11 +35,15 @@ class StreamTransport(Transport):
         context: Context,
         server: Any,
     ) -> None:
-        Transport.__init__(self, loop, sock, fd, peer, context, server)
+        ByteWriter.__init__(self, loop, sock, fd, peer, context, server)
         self._buffered = False
         self._paused = False  # pause_reading() was called
         self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read
         self._read_ended = False  # the peer's end of the stream was read
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return asyncio.Transport
 
     # Reading
 
@@ -55,7 +60,7 @@ class StreamTransport(Transport):
             return
         # One bounded read an iteration (I16). The bookkeeping comes before the protocol's turn: it may pause, close,
         # write, change the protocol or raise.
-        data = syscalls.recv(self._sock, self.fd)  # type: ignore[arg-type]
+        data = syscalls.recv(self._sock, self.fd)
         if isinstance(data, int):
             self._read_failed(-data)
             return
@@ -79,7 +84,7 @@ class StreamTransport(Transport):
             if not self._reading or self._protocol is not protocol:
                 self.carry_over()  # nothing was read yet: that is for the new protocol
                 return
-            count = syscalls.recv_into(self._sock, self.fd, buffer)  # type: ignore[arg-type]
+            count = syscalls.recv_into(self._sock, self.fd, buffer)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -169,7 +174,7 @@ class StreamTransport(Transport):
 
     # What is known of it
 
-    def _socket(self) -> socket.socket:
+    def _socket(self) -> Any:
         if self._sock is None:
             self._sock = syscalls.socket_of(self.fd, self._peer)
         return self._sock

@@ -1,0 +1,178 @@
+"""Flow control: water marks, and the place in the burst at the end of an iteration.
+
+Writes are queued and leave at the end of the iteration, all transports' in one burst: a peer wakes once for a batch of
+responses and not for each. The water marks look at what a send has left over, so a peer that reads is never a reason
+to pause.
+"""
+
+from __future__ import annotations
+
+from asyncio.log import logger
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.core.syscalls import Link
+from epoll_loop.transports.base import Transport
+
+if TYPE_CHECKING:
+    from epoll_loop.core.reactor import Reactor
+
+_HIGH_WATER = 65536
+_WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
+
+
+class Burst(Link):
+    """A transport's place among those that have written in this iteration."""
+
+    __slots__ = ("transport",)
+
+    def __init__(self, transport: WriteTransport) -> None:
+        self.transport = transport
+
+    def turn(self) -> None:
+        self.transport.flush()
+
+    def interrupted(self) -> None:
+        self.transport._flush_later()
+
+
+class WriteTransport(Transport):
+    """A transport whose protocol writes. What is queued, and how it is sent, is for the classes below."""
+
+    __slots__ = ("_burst", "_eof", "_high", "_low", "_protocol_paused", "_unflushed", "_writes_lost")
+
+    def __init__(
+        self,
+        loop: Reactor,
+        sock: Any,
+        fd: int,
+        peer: Any,
+        context: Context,
+        server: Any,
+    ) -> None:
+        Transport.__init__(self, loop, sock, fd, peer, context, server)
+        self._high = _HIGH_WATER
+        self._low = _HIGH_WATER // 4
+        self._protocol_paused = False
+        self._unflushed = False  # on the reactor's list of transports to flush
+        self._burst: Burst | None = None
+        self._writes_lost = 0
+        self._eof = False  # write_eof() was called
+        self.writable = True  # until a send says otherwise
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of bytes that are queued and not sent yet."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the water marks (low, high), in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the water marks in bytes; above `high` the protocol is paused, at `low` resumed.
+
+        `high` defaults to 64 KiB or 4 x `low`, `low` to a quarter of `high`. ValueError unless high >= low >= 0.
+        """
+        if high is None:
+            high = _HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high = high
+        self._low = low
+        self._settle()
+
+    def _settle(self) -> None:
+        # Only what the kernel has refused counts against the water marks. All else is for flush(), which calls nobody
+        # from inside a write().
+        if not self.writable:
+            if self._size > self._high:
+                self._pause_protocol()
+            elif self._protocol_paused and self._size <= self._low:
+                self._flush_later()
+        elif self._size or self._closing or self._protocol_paused:
+            self._flush_later()
+
+    def _write_lost(self) -> None:
+        # connection_lost() is on its way; asyncio's wording, which people search for
+        self._writes_lost += 1
+        if self._writes_lost >= _WARN_AT:
+            logger.warning("socket.send() raised exception.")
+
+    def _send(self) -> None:
+        """Have the kernel take of the queue what it takes."""
+
+    def flush(self) -> None:
+        """Send what was written in this iteration, and tell the protocol what follows from it."""
+        self._unflushed = False
+        if self._size and self.writable:
+            self._send()
+        if self._size or self._protocol_paused or self._closing or self._eof:
+            self._flushed()
+
+    def _flushed(self) -> None:
+        if self._lost:
+            return
+        if self._size and self.writable:
+            self._flush_later()
+        if self._protocol_paused:
+            if self._size <= self._low:
+                self._resume_protocol()
+        elif self._size > self._high and not self.writable:
+            self._pause_protocol()
+        if self._size == 0 and not self._lost:
+            self._drained()
+
+    def _drained(self) -> None:
+        # Everything is sent: what waited for that can happen now.
+        if self._closing:
+            self._lose(None)
+        elif self._eof:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Tell the peer that no more comes."""
+
+    def _flush_later(self) -> None:
+        if not self._unflushed:
+            self._unflushed = True
+            if self._burst is None:
+                self._burst = Burst(self)
+            self._loop._unflushed.append(self._burst)
+
+    def _pause_protocol(self) -> None:
+        if self._protocol_paused:
+            return
+        self._protocol_paused = True
+        try:
+            self._protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.pause_writing() failed")
+
+    def _resume_protocol(self) -> None:
+        self._protocol_paused = False
+        try:
+            syscalls.call0(self._context, self._protocol.resume_writing)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.resume_writing() failed")
+
+    def abort(self) -> None:
+        """Close the connection at once and drop what the kernel does not take now. `connection_lost(None)` follows."""
+        if self._unflushed and self._size and self.writable:
+            self._send()  # servers write an answer and abort: elsewhere it would have left already
+        self._force_close(None)
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        try:
+            Transport._call_connection_lost(self, exc)
+        finally:
+            self._burst = None
+
+    def interrupted(self) -> None:
+        self._flush_later()
