@@ -21,6 +21,7 @@ from epoll_loop.core.handles import Handle
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
 from epoll_loop.net.listen import Listening
+from epoll_loop.net.sockets import Sockets
 from epoll_loop.process.signals import Signals
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
-class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
@@ -372,34 +373,6 @@ class Loop(Connecting, Listening, Signals, asyncio.AbstractEventLoop):  # type: 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("subprocess_exec")
-
-    async def sock_recv(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_recv")
-
-    async def sock_recv_into(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_recv_into")
-
-    async def sock_recvfrom(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_recvfrom")
-
-    async def sock_recvfrom_into(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_recvfrom_into")
-
-    async def sock_sendall(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_sendall")
-
-    async def sock_sendto(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_sendto")
-
-    async def sock_accept(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_accept")
 
     async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""

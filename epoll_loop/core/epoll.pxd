@@ -1,6 +1,6 @@
 cimport cython
 
-from epoll_loop.core.poller cimport Channel
+from epoll_loop.core.poller cimport Channel, SocketWatch
 from epoll_loop.core.syscalls cimport EpollSet, Event, Queue
 
 cdef unsigned int _EDGE
@@ -17,7 +17,7 @@ cdef class Epoll:
     cdef public bint forked
     cdef public int stale
 
-    @cython.locals(fd=int, displaced=Channel)
+    @cython.locals(fd=int, before=Channel, displaced=Channel)
     cpdef add(self, Channel channel, bint edge)
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
@@ -35,4 +35,5 @@ cdef class Epoll:
     cpdef list channels(self)
     cpdef Channel lookup(self, int fd)
     cdef _forget(self, Channel channel)
+    cdef _displace(self, SocketWatch watch)
     cdef _unregister(self, int fd)

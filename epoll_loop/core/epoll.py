@@ -18,7 +18,7 @@ import os
 import select
 import threading
 
-from epoll_loop.core.poller import Channel
+from epoll_loop.core.poller import Channel, SocketWatch
 from epoll_loop.core.syscalls import EpollSet, Link, Queue
 
 _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -53,6 +53,9 @@ class Epoll:
             raise RuntimeError(FORKED)
         fd = channel.fd
         channel.edge = edge
+        before = self.lookup(fd)
+        if before is not None and type(before) is SocketWatch:
+            self._displace(before)
         self._set.add(fd, _EDGE if edge else channel.interest)
         if fd >= len(self._channels):
             self._channels.extend([None] * (fd + 1))
@@ -146,6 +149,8 @@ class Epoll:
                     self._set.add(channel.fd, mask)
                 except OSError:
                     self._forget(channel)
+                    if type(channel) is SocketWatch:
+                        channel.wake()  # its next try says what is wrong
         old.close()
 
     def recover(self) -> None:
@@ -184,6 +189,14 @@ class Epoll:
     def _forget(self, channel: Channel) -> None:
         channel.armed = False
         self._channels[channel.fd] = None
+
+    def _displace(self, watch: SocketWatch) -> None:
+        self._forget(watch)
+        try:
+            self._set.remove(watch.fd)
+        except OSError:
+            pass  # its socket was closed: the number is another file's by now
+        watch.wake()
 
     def _unregister(self, fd: int) -> None:
         try:

@@ -30,3 +30,17 @@ cdef class Watch(Channel):
 
     @cython.locals(readable=bint, writable=bint, reader=Handle, writer=Handle)
     cdef on_ready(self)
+
+
+cdef class SocketWatch(Channel):
+    cdef readonly object owner
+    cdef list readers
+    cdef list writers
+
+    @cython.locals(futures=list)
+    cdef wait(self, future, bint writing)
+    cdef on_ready(self)
+    cpdef wake(self)
+
+
+cdef _wake(list futures)

@@ -33,6 +33,8 @@ A back end (`epoll.py`) has these verbs:
 from __future__ import annotations
 
 import select
+from asyncio import Future
+from typing import Any
 
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.syscalls import Link, Queue
@@ -117,3 +119,60 @@ class Watch(Channel):
 
     def __repr__(self) -> str:
         return f"<Watch fd={self.fd} reader={self.reader!r} writer={self.writer!r}>"
+
+
+class SocketWatch(Channel):
+    """A socket of somebody else's that coroutines wait for: `sock_recv()` and the like.
+
+    They try first and wait when there was nothing (EAGAIN), so an edge is enough, and one registration is for all waits.
+    Nobody tells us when the socket is closed. So the watch knows its socket: it is of no use to another one with the
+    same number, and gives way to any other channel. A waiter that is woken for nothing tries and waits again.
+    """
+
+    __slots__ = ("owner", "readers", "writers")
+
+    def __init__(self, fd: int, owner: Any) -> None:
+        Channel.__init__(self, fd)
+        self.owner = owner  # a weak reference
+        self.readers: list[Future[None]] | None = None
+        self.writers: list[Future[None]] | None = None
+
+    def wait(self, future: Future[None], writing: bool) -> None:
+        """Complete the future, unless it is done, at the next event."""
+        futures = self.writers if writing else self.readers
+        if futures is None:
+            futures = [future]
+        else:
+            futures = [other for other in futures if not other.done()]  # cancelled: no event came for them
+            futures.append(future)
+        if writing:
+            self.writers = futures
+        else:
+            self.readers = futures
+
+    def on_ready(self) -> None:
+        # I15; the readiness is in the kernel's hands: who is woken tries.
+        if self.readable:
+            self.readable = False
+            if self.readers is not None:
+                _wake(self.readers)
+                self.readers = None
+        if self.writable:
+            self.writable = False
+            if self.writers is not None:
+                _wake(self.writers)
+                self.writers = None
+
+    def wake(self) -> None:
+        """Wake everybody that waits."""
+        self.readable = self.writable = True
+        self.on_ready()
+
+    def __repr__(self) -> str:
+        return f"<SocketWatch fd={self.fd} readers={self.readers!r} writers={self.writers!r}>"
+
+
+def _wake(futures: list[Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

@@ -3,7 +3,7 @@ cimport cython
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.epoll cimport Epoll
 from epoll_loop.core.handles cimport Handle, new_handle
-from epoll_loop.core.poller cimport Channel, Watch
+from epoll_loop.core.poller cimport Channel, SocketWatch, Watch
 from epoll_loop.core.syscalls cimport Link, Queue
 from epoll_loop.core.timers cimport TimerHandle, TimerQueue
 
@@ -44,6 +44,8 @@ cdef class Reactor:
     cpdef _forget(self)
     cdef Watch _watched_by(self, object fd)
     cdef Watch _watched(self, int fd)
+    @cython.locals(fd=int, channel=Channel, watch=SocketWatch)
+    cpdef _ready_to(self, bint write, sock)
     @cython.locals(watch=Watch)
     cdef Watch _arm(self, int fd, unsigned int interest)
     cdef _disarm(self, Watch watch, unsigned int interest)

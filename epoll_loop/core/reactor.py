@@ -17,6 +17,7 @@ import collections
 import inspect
 import math
 import threading
+import weakref
 from asyncio import Future, Task, _get_running_loop
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -25,7 +26,7 @@ from typing import Any
 from epoll_loop.core import syscalls
 from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
 from epoll_loop.core.handles import Handle, new_handle, outer_stack
-from epoll_loop.core.poller import Channel, Watch
+from epoll_loop.core.poller import Channel, SocketWatch, Watch
 from epoll_loop.core.syscalls import Link, Queue
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
@@ -231,7 +232,9 @@ class Reactor:
 
     def _watched(self, fd: int) -> Watch | None:
         channel = self._poller.lookup(fd)
-        if channel is not None and (type(channel) is not Watch or channel.edge):
+        if channel is None or type(channel) is SocketWatch:
+            return None
+        if type(channel) is not Watch or channel.edge:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {channel!r}")
         return channel
 
@@ -265,6 +268,28 @@ class Reactor:
     def _unwatch(self, watch: Watch) -> None:
         self._poller.remove(watch)
         watch.writer = None
+
+    def _ready_to(self, write: bool, sock: Any) -> Future[None] | None:
+        """Return a future for the next event of a socket that would block: some of what it is for may be possible.
+
+        None if the socket has to be watched as `add_reader()` does it. RuntimeError if a transport has it.
+        """
+        self._check_closed()
+        fd = _fileno(sock)
+        channel = self._poller.lookup(fd)
+        if channel is not None and type(channel) is SocketWatch and channel.owner() is sock:
+            watch = channel
+        else:
+            if self._watched(fd) is not None:
+                return None  # by add_reader() or add_writer(), which need the kernel to tell again
+            try:
+                watch = SocketWatch(fd, weakref.ref(sock))
+            except TypeError:
+                return None
+            self._poller.add(watch, True)
+        future = self.create_future()
+        watch.wait(future, write)
+        return future
 
     def _channels(self) -> list[Channel]:
         return self._poller.channels()

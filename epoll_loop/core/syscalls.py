@@ -35,6 +35,9 @@ __all__ = [
     "send",
     "sendmsg",
     "socket_of",
+    "try_recv",
+    "try_recv_into",
+    "try_send",
     "without_dict",
 ]
 
@@ -126,6 +129,30 @@ def address(peer: Any) -> Any:
 def socket_of(fd: int, peer: Any) -> socket.socket:
     """Return a socket object that owns an accepted descriptor."""
     return socket.socket(fileno=fd)
+
+
+def try_recv(sock: Any, size: int) -> bytes | None:
+    """Return `sock.recv(size)` of a non-blocking socket of somebody else's; None if nothing has come. OSError."""
+    try:
+        return sock.recv(size)  # type: ignore[no-any-return]
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+def try_recv_into(sock: Any, buffer: Any) -> int | None:
+    """Return `sock.recv_into(buffer)`; see `try_recv()`."""
+    try:
+        return sock.recv_into(buffer)  # type: ignore[no-any-return]
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+def try_send(sock: Any, data: Any) -> int | None:
+    """Return `sock.send(data)`, None if the kernel takes nothing now; see `try_recv()`."""
+    try:
+        return sock.send(data)  # type: ignore[no-any-return]
+    except (BlockingIOError, InterruptedError):
+        return None
 
 
 def close(sock: socket.socket | None, fd: int) -> None:

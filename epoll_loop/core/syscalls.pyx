@@ -1,11 +1,11 @@
 """Every call into the kernel and into the C API: the compiled build's half. `syscalls.py` has the documentation."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.errno cimport EINTR, ENOSYS, EPERM, errno
+from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -301,6 +301,66 @@ cpdef object address(object peer):
 cpdef object socket_of(int fd, object peer):
     cdef SockAddr known = peer
     return socket.socket((<sockaddr_in *> &known.raw).sin_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, -1, fd)
+
+
+cdef object _socket = socket.socket
+
+
+cdef inline int raw(object sock) except -2:
+    # The descriptor of a non-blocking socket, or -1: then the object's own methods know better what to do.
+    if type(sock) is not _socket or sock.gettimeout() != 0.0:
+        return -1
+    return sock.fileno()
+
+
+cpdef object try_recv(object sock, object size):
+    cdef int fd = raw(sock)
+    cdef Py_ssize_t most = size
+    cdef ssize_t n
+    if fd >= 0 and 0 <= most <= EPL_RECV_SIZE:
+        n = c_recv(fd, epl_scratch, most, 0)
+        if n >= 0:
+            return epl_bytes(epl_scratch, n)
+        return would_block(errno)
+    try:
+        return sock.recv(size)
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+cpdef object try_recv_into(object sock, object buffer):
+    cdef int fd = raw(sock)
+    cdef Py_ssize_t n
+    if fd >= 0:
+        n = recv_into(sock, fd, buffer)
+        return n if n >= 0 else would_block(-n)
+    try:
+        return sock.recv_into(buffer)
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+cpdef object try_send(object sock, object data):
+    cdef int fd = raw(sock)
+    cdef Py_buffer view
+    cdef ssize_t n
+    cdef int error
+    if fd >= 0:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        n = c_send(fd, view.buf, view.len, MSG_NOSIGNAL)
+        error = errno
+        PyBuffer_Release(&view)
+        return n if n >= 0 else would_block(error)
+    try:
+        return sock.send(data)
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+cdef object would_block(int error):
+    if error in (EAGAIN, EINTR):
+        return None
+    raise OSError(error, os.strerror(error))
 
 
 cpdef object close(object sock, int fd):
