@@ -124,7 +124,7 @@ class Watch(Channel):
 class SocketWatch(Channel):
     """A socket of somebody else's that coroutines wait for: `sock_recv()` and the like.
 
-    They try first and wait when there was nothing (EAGAIN), so an edge is enough, and one registration is for all waits.
+    They try first and wait when there was nothing (EAGAIN), so an edge is enough, and one registration serves them all.
     Nobody tells us when the socket is closed. So the watch knows its socket: it is of no use to another one with the
     same number, and gives way to any other channel. A waiter that is woken for nothing tries and waits again.
     """
