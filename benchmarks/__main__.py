@@ -72,7 +72,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def prepare(console: Console) -> int | None:
     """Builds the C programs, sets limits and cores, and says on what it runs; returns the servers' core."""
-    for name in ("load", "echo"):
+    for name in ("load", "datagrams", "echo"):
         build(name)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # servers inherit it

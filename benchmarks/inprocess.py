@@ -10,11 +10,14 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from benchmarks.loops import LOOPS, new_event_loop
 
 SLEEP = 0.0003
+
+Workload = Callable[[float], Awaitable[dict[str, float]]]
 
 
 async def sleep(seconds: float) -> dict[str, float]:
@@ -59,7 +62,26 @@ async def pairs(seconds: float) -> dict[str, float]:
     return {"requests": requests, "seconds": taken}
 
 
-WORKLOADS = {"sleep": sleep, "pairs": pairs}
+def spawns(at_a_time: int) -> Workload:
+    async def spawn(end: float) -> int:
+        number = 0
+        while perf_counter() < end:
+            process = await asyncio.create_subprocess_exec("/bin/true")
+            if await process.wait():
+                raise RuntimeError(f"/bin/true ends with status {process.returncode}")
+            number += 1
+        return number
+
+    async def workload(seconds: float) -> dict[str, float]:
+        """Children without pipes, `at_a_time` of them; each is waited for before the next one."""
+        began = perf_counter()
+        numbers = await asyncio.gather(*(spawn(began + seconds) for _ in range(at_a_time)))
+        return {"requests": sum(numbers), "seconds": perf_counter() - began}
+
+    return workload
+
+
+WORKLOADS: dict[str, Workload] = {"sleep": sleep, "pairs": pairs, "spawns": spawns(1), "spawns8": spawns(8)}
 
 
 def main() -> None:

@@ -27,15 +27,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.load import build
+from benchmarks.load import build, generate
 from benchmarks.loops import LOOPS, why_not
 from benchmarks.processes import MeasurementError
 
 HERE = Path(__file__).parent
 KEEP = HERE / ".build"  # where the files of --profile stay
-CONNECTIONS = 4
 LONGEST = 600.0  # seconds; a run that takes longer hangs
-ECHO = ("--echo", "1024")
+CONNECTIONS = 4
+TCP = ("load", "--connections", str(CONNECTIONS))
+ECHO = (*TCP, "--echo", "1024")
+UDP = ("datagrams", "--sockets", "1", "--window", "16", "--bytes", "64")
 WIDTH = 120  # of the tables where the output is not a terminal
 # What differs from run to run and is not a loop's doing: the hashes of strings, and who writes the .pyc.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -47,7 +49,7 @@ class Row:
     workload: str
     short: int  # operations
     long: int
-    load: Sequence[str] = ()  # a row of servers.py: what load.c is told; else one of micro.py
+    load: Sequence[str] = ()  # a row of servers.py: the load generator and its options; else one of micro.py
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,16 @@ class Counted:
 ROWS = {
     "echo": Row("1 KiB echo, asyncio.Protocol, 4 connections", "protocol", 1_000, 11_000, ECHO),
     "streams": Row("1 KiB echo, asyncio streams, 4 connections", "streams", 1_000, 6_000, ECHO),
-    "plain": Row("aiohttp plain text, 4 connections", "aiohttp", 400, 2_000, ("--http", "/plain")),
+    "plain": Row("aiohttp plain text, 4 connections", "aiohttp", 400, 2_000, (*TCP, "--http", "/plain")),
+    "sockets": Row("1 KiB echo, sock_recv and sock_sendall, 4 connections", "sockets", 1_000, 6_000, ECHO),
+    "udp": Row("UDP echo of 64 bytes, 16 in flight", "datagrams", 1_000, 11_000, UDP),
     "chain": Row("call_soon chain", "chain", 2_000, 20_000),
     "call_soon": Row("call_soon, 1,000 at a time", "call_soon", 2_000, 20_000),
     "sleep": Row("asyncio.sleep(0)", "sleep", 2_000, 20_000),
     "gather": Row("gather of 100 tasks, per task", "gather", 1_000, 6_000),
     "cancel": Row("call_later + cancel", "cancel", 2_000, 20_000),
     "timers": Row("100,000 timers firing, per timer", "timers", 20_000, 120_000),
-    "abort": Row("accept + abort, per connection", "abort", 500, 2_500, ("--connect-abort",)),
+    "abort": Row("accept + abort, per connection", "abort", 500, 2_500, (*TCP, "--connect-abort")),
 }
 
 
@@ -84,10 +88,13 @@ def count(row: Row, loop: str, operations: int, profile: Path) -> int:
     """
     callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--separate-recs=1"]
     python = [*callgrind, sys.executable, "-m"]
+    connections = 0
     if row.load:
-        # A server ends by itself when the last connection is gone: no signal, so no instant left to chance.
-        connections = operations if "--connect-abort" in row.load else CONNECTIONS
         command = [*python, "benchmarks.servers", row.workload, "--loop", loop]
+        # A server ends by itself when the last connection is gone: no signal, so no instant left to chance. With UDP
+        # there is none; the signal comes after the last answer.
+        if row.load[0] == "load":
+            connections = operations if "--connect-abort" in row.load else CONNECTIONS
         command += ["--exit-after-connections", str(connections)]
     else:
         command = [*python, "benchmarks.micro", row.workload, str(operations), "--loop", loop]
@@ -99,24 +106,22 @@ def count(row: Row, loop: str, operations: int, profile: Path) -> int:
         try:
             wrong = ""
             if row.load and process.stdout and (port := process.stdout.readline().strip()):
-                wrong = generate(port, operations, row.load)
-            if wrong:
-                process.kill()  # it may wait for connections that do not come any more
+                try:
+                    generate(*row.load, "--port", port, "--requests", operations)
+                    if not connections:
+                        process.terminate()
+                except MeasurementError as error:
+                    wrong = str(error)
+                    process.kill()  # it may wait for connections that do not come any more
             report = process.communicate()[1]
         finally:
             watchdog.cancel()
     collected = re.search(r"Collected : (\d+)", report)
     if wrong or process.returncode or not collected:
-        said = f"{wrong} {report.strip()[-2000:]}"
+        own = re.sub(r"^==\d+==.*\n", "", report, flags=re.MULTILINE)  # without what valgrind says
+        said = f"{wrong} {own.strip()[-2000:]}".strip()
         raise MeasurementError(f"{' '.join(command[5:])} ends with status {process.returncode}: {said}")
     return int(collected[1])
-
-
-def generate(port: str, requests: int, mode: Sequence[str]) -> str:
-    """Runs load.c; returns what went wrong, or nothing."""
-    options = ["--port", port, "--connections", str(CONNECTIONS), "--requests", str(requests)]
-    done = subprocess.run([build("load"), *options, *mode], capture_output=True, text=True, check=False)
-    return done.stderr.strip() if done.returncode else ""
 
 
 def count_both(row: Row, loop: str, short: Path, long: Path) -> Counted:
@@ -251,7 +256,8 @@ def main() -> None:
             "valgrind counts the instructions, and is not on PATH. It comes with the system, not with pip:"
             " apt-get install valgrind, dnf install valgrind, pacman -S valgrind, apk add valgrind …"
         )
-    build("load")
+    for program in ("load", "datagrams"):
+        build(program)
     loops = []
     for loop in arguments.loops:
         if reason := why_not(loop):

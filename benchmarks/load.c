@@ -7,24 +7,17 @@
  * is cut off: requests under way are waited for and counted, so all that the server did is in the figures.
  * Prints one line of JSON: requests, seconds, p50_us, p99_us. Whatever is not as it should be ends the program. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "client.h"
 #include <fcntl.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000, SLOWEST_US = 2000000 };
+enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000 };
 
 struct connection {
     int fd;
@@ -41,33 +34,9 @@ static int poller;
 static struct sockaddr_in address;
 static struct connection *connections;
 static long count, limit;            /* limit: requests in all, 0 where time is the limit */
-static long started, done;
+static long started;
 static int64_t deadline;             /* ns, 0 where requests are the limit */
 static char scratch[1 << 18];
-static uint32_t histogram[SLOWEST_US + 1]; /* by microsecond; the last one holds all that took longer */
-
-static void die(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    exit(1);
-}
-
-static void check(int result, const char *call)
-{
-    if (result < 0)
-        die("%s: %s", call, strerror(errno));
-}
-
-static int64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 static void open_connection(struct connection *c)
 {
@@ -95,9 +64,7 @@ static void begin(struct connection *c)
 
 static void finish(struct connection *c)
 {
-    int64_t us = (now() - c->began) / 1000;
-    histogram[us < SLOWEST_US ? us : SLOWEST_US]++;
-    done++;
+    record(c->began);
     begin(c);
 }
 
@@ -210,16 +177,6 @@ static void run(void)
     }
 }
 
-static long quantile_us(double q)
-{
-    if (!done)
-        die("no request in the time given");
-    long rank = q * (done - 1), seen = 0, us = 0;
-    while ((seen += histogram[us]) <= rank)
-        us++;
-    return us;
-}
-
 static void usage(void)
 {
     die("usage: load --port P --connections N (--seconds S | --requests R) "
@@ -250,8 +207,7 @@ int main(int argc, char **argv)
     if (port <= 0 || count <= 0 || mode == NONE || (seconds > 0) == (limit > 0) || (mode == ECHO && !size))
         usage();
 
-    address = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    address = loopback(port);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -287,7 +243,8 @@ int main(int argc, char **argv)
     int64_t began = now();
     deadline = began + seconds * 1e9;
     run();
-    printf("{\"requests\": %ld, \"seconds\": %.6f, \"p50_us\": %ld, \"p99_us\": %ld}\n", done, (now() - began) / 1e9,
-           quantile_us(0.5), quantile_us(0.99));
+    printf("{");
+    report(began);
+    printf("}\n");
     return 0;
 }

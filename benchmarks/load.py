@@ -1,4 +1,4 @@
-"""The load generators: wrk where it is on PATH and speaks the protocol, else load.c, built here."""
+"""The load generators: wrk where it is on PATH and speaks the protocol, else load.c and datagrams.c, built here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 def build(name: str) -> Path:
     """Compiles `name`.c into benchmarks/.build, unless that is newer; returns the program's path."""
     source, program = HERE / f"{name}.c", HERE / ".build" / name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+    changed = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
+    if not program.exists() or program.stat().st_mtime < changed:
         program.parent.mkdir(exist_ok=True)
         subprocess.run(["cc", "-O2", "-Wall", "-o", program, source], check=True)
     return program
@@ -27,10 +28,20 @@ def build(name: str) -> Path:
 
 def run_load(port: int, connections: int, *options: object) -> dict[str, float]:
     """One run of load.c, whose head tells the options: requests, seconds, p50_us, p99_us."""
-    command = [str(build("load")), *map(str, ("--port", port, "--connections", connections, *options))]
+    return generate("load", "--port", port, "--connections", connections, *options)
+
+
+def run_datagrams(port: int, sockets: int, window: int, *options: object) -> dict[str, float]:
+    """One run of datagrams.c, `window` datagrams under way on each socket: the same as `run_load`, and lost."""
+    return generate("datagrams", "--port", port, "--sockets", sockets, "--window", window, *options)
+
+
+def generate(program: str, *options: object) -> dict[str, float]:
+    """One run of a load generator of ours. Raises MeasurementError with what it complains of."""
+    command = [str(build(program)), *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MeasurementError(done.stderr.strip() or f"load ended with status {done.returncode}")
+        raise MeasurementError(done.stderr.strip() or f"{program} ended with status {done.returncode}")
     return json.loads(done.stdout)
 
 

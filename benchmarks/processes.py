@@ -20,9 +20,11 @@ class Process:
     """A child that prints one line (a server: its port) when it is ready."""
 
     def __init__(self, command: Sequence[str | Path], core: int | None = None) -> None:
-        self._command = " ".join(map(str, command))
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self._errors = os.memfd_create("stderr")
+        self._child = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, bufsize=1
+        )
         self.pid = self._child.pid
         if core is not None:
             os.sched_setaffinity(self.pid, {core})
@@ -31,22 +33,39 @@ class Process:
         """The next line that it prints; raises MeasurementError where none comes."""
         stdout = self._child.stdout
         assert stdout is not None
-        if select.select([stdout], [], [], START_TIMEOUT)[0] and (line := stdout.readline()):
-            return line.strip()
-        raise MeasurementError(f"{self._command} prints nothing; exit status {self._child.poll()}")
+        if not select.select([stdout], [], [], START_TIMEOUT)[0]:
+            raise MeasurementError(f"prints nothing for {START_TIMEOUT:.0f} s")
+        if not (line := stdout.readline()):
+            self._child.wait(START_TIMEOUT)
+            self.check()
+        return line.strip()
 
     def writeline(self, line: str) -> None:
         assert self._child.stdin is not None
         self._child.stdin.write(line + "\n")
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what does not end by it."""
+    def check(self) -> None:
+        """Raises MeasurementError where it has ended."""
+        if (status := self._child.poll()) is not None:
+            raise MeasurementError(f"ends with status {status}")
+
+    def complaint(self) -> str:
+        """The last line that it wrote to stderr; empty where there is none."""
+        # pread(2): the position in the file is the child's too.
+        written = os.pread(self._errors, 1 << 20, 0)
+        return written.decode(errors="replace").strip().rpartition("\n")[2]
+
+    def stop(self) -> str:
+        """SIGTERM, and SIGKILL for what does not end by it; returns its last complaint."""
         self._child.terminate()
         try:
             self._child.communicate(timeout=5)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.communicate()
+        complaint = self.complaint()
+        os.close(self._errors)
+        return complaint
 
     def cpu_seconds(self) -> float:
         """CPU time of all its threads, in seconds, counted in ns (clock_getcpuclockid(3))."""

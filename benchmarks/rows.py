@@ -11,11 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks.load import build, run_http, run_load
+from benchmarks.load import build, run_datagrams, run_http, run_load
 from benchmarks.processes import MeasurementError, Process
 
 CONNECTIONS = 32
 ECHO_BYTES = 1024
+DATAGRAM_BYTES = 64
+IN_FLIGHT = 16  # datagrams, on one socket
 FEW, MANY = 500, 4000  # idle connections: what is there, what is added
 BARE_C = "C epoll"
 
@@ -53,7 +55,7 @@ class Row:
     unit: str = "requests"
     part: float = 1.0  # of the seconds of a cell: what varies little needs less
     fresh: bool = False  # every cell in a process of its own
-    limit: str = ""  # a C program to run beside the loops
+    limit: tuple[str, ...] = ()  # a C program to run beside the loops, and its options
 
 
 def throughput(measure: Cell) -> Cell:
@@ -79,6 +81,14 @@ def http(path: str) -> Cell:
 def load(*mode: object) -> Cell:
     return throughput(
         lambda process, port, seconds: run_load(int(port), CONNECTIONS, "--seconds", seconds, *mode)
+    )
+
+
+def datagrams(sockets: int, window: int) -> Cell:
+    return throughput(
+        lambda process, port, seconds: run_datagrams(
+            int(port), sockets, window, "--seconds", seconds, "--bytes", DATAGRAM_BYTES
+        )
     )
 
 
@@ -133,13 +143,27 @@ ROWS: Mapping[str, Row] = {
         ("servers", "protocol"),
         load("--echo", ECHO_BYTES),
         RATE + CPU + LATENCY,
-        limit="echo",
+        limit=("echo",),
     ),
     "streams": Row(
         "1 KiB echo, asyncio streams, 32 connections",
         ("servers", "streams"),
         load("--echo", ECHO_BYTES),
         RATE + CPU + LATENCY,
+    ),
+    "sockets": Row(
+        "1 KiB echo, sock_recv and sock_sendall, 32 connections",
+        ("servers", "sockets"),
+        load("--echo", ECHO_BYTES),
+        RATE + CPU + LATENCY,
+    ),
+    "udp": Row(
+        f"UDP echo of {DATAGRAM_BYTES} bytes, {IN_FLIGHT} in flight on one socket",
+        ("servers", "datagrams"),
+        datagrams(1, IN_FLIGHT),
+        (*RATE, *CPU, *LATENCY, Column("\nlost", "lost")),
+        unit="datagrams",
+        limit=("echo", "--datagrams"),
     ),
     "accept": Row(
         "accept + abort, C client with 32 connections at a time",
@@ -156,6 +180,20 @@ ROWS: Mapping[str, Row] = {
         RATE + CPU,
         part=0.5,
         unit="pairs",
+    ),
+    "spawns": Row(
+        "create_subprocess_exec of /bin/true and wait, one after the other",
+        ("inprocess", "spawns"),
+        throughput(inside),
+        RATE + CPU,
+        unit="spawns",
+    ),
+    "spawns8": Row(
+        "create_subprocess_exec of /bin/true and wait, 8 at a time",
+        ("inprocess", "spawns8"),
+        throughput(inside),
+        RATE + CPU,
+        unit="spawns",
     ),
     "sleep": Row(
         "asyncio.sleep(0.0003)",
@@ -179,6 +217,7 @@ ROWS: Mapping[str, Row] = {
 
 def start(row: Row, loop: str, core: int | None) -> Process:
     if loop == BARE_C:
-        return Process([build(row.limit)], core)
+        program, *options = row.limit
+        return Process([build(program), *options], core)
     module, workload = row.subject
     return Process([sys.executable, "-m", f"benchmarks.{module}", workload, "--loop", loop], core)

@@ -22,7 +22,8 @@ def run_row(
 ) -> Iterator[Round]:
     """Yields the rounds. The row's processes start together; in a round they have a cell each, in turn.
 
-    They run on `core`. A cell that fails is told to `say`, and empty.
+    They run on `core`. A cell that fails is empty. Why it does, and what else a process complains of, is told to
+    `say`, once.
     """
     if row.fresh and rounds > 1:
         for _ in range(rounds):
@@ -30,18 +31,31 @@ def run_row(
         return
     with ExitStack() as stack:
         processes = {loop: start(row, loop, core) for loop in loops}
-        for process in processes.values():
-            stack.callback(process.stop)
         lines: dict[str, str] = {}
+        told: set[tuple[str, str]] = set()
+
+        def tell(loop: str, *what: str) -> None:
+            new = {(loop, each) for each in what if each} - told
+            if new:
+                told.update(new)
+                say(f"{row.title}: {loop}: {': '.join(filter(None, what))}")
+
+        def finish(loop: str) -> None:
+            tell(loop, processes[loop].stop())
 
         def cell(loop: str, seconds: float) -> Sample:
+            process = processes[loop]
             try:
                 if loop not in lines:
-                    lines[loop] = processes[loop].readline()
-                return row.cell(processes[loop], lines[loop], seconds) if seconds else {}
+                    lines[loop] = process.readline()
+                process.check()
+                return row.cell(process, lines[loop], seconds) if seconds else {}
             except (MeasurementError, OSError) as error:
-                say(f"{row.title}: {loop} fails: {error}")
+                tell(loop, str(error), process.complaint())
                 return {}
+
+        for loop in loops:
+            stack.callback(finish, loop)
 
         for loop in loops:
             cell(loop, 0 if row.fresh else WARM_UP)

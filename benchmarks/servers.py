@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.loops import LOOPS, new_event_loop
@@ -73,6 +75,16 @@ class Abort(Idle):
         transport.abort()
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    __slots__ = ("transport",)
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
 def protocol_server(factory: Callable[[Connections], asyncio.BaseProtocol]) -> Starter:
     async def start(connections: Connections) -> int:
         loop = asyncio.get_running_loop()
@@ -93,6 +105,37 @@ async def streams(connections: Connections) -> int:
             connections.lost()
 
     return port_of(await asyncio.start_server(echo, HOST, 0, backlog=BACKLOG))
+
+
+async def sockets(connections: Connections) -> int:
+    """On the coroutines of the loop that take a socket; a task for every connection."""
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server((HOST, 0), backlog=BACKLOG)
+    listener.setblocking(False)
+
+    async def accept() -> None:
+        with listener:  # where this ends by an error, the load is refused at once
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                keep_task(echo(connection))
+
+    async def echo(connection: socket.socket) -> None:
+        connections.made()
+        with connection:
+            while data := await loop.sock_recv(connection, 65536):
+                await loop.sock_sendall(connection, data)
+        connections.lost()
+
+    keep_task(accept())
+    return listener.getsockname()[1]
+
+
+async def datagrams(connections: Connections) -> int:
+    """UDP has no connections to count: it serves until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(DatagramEcho, local_addr=(HOST, 0))
+    kept.add(transport)
+    return transport.get_extra_info("sockname")[1]
 
 
 async def aiohttp(connections: Connections) -> int:
@@ -129,16 +172,24 @@ def count_handlers(server: web.Server, connections: Connections) -> None:
 
 
 def port_of(server: asyncio.Server) -> int:
-    servers.append(server)
+    kept.add(server)
     return server.sockets[0].getsockname()[1]
 
 
-servers: list[asyncio.Server] = []  # a server that nobody holds may be collected
+def keep_task(coroutine: Coroutine[object, object, None]) -> None:
+    task = asyncio.create_task(coroutine)
+    kept.add(task)
+    task.add_done_callback(kept.discard)
+
+
+kept: set[object] = set()  # a server or a task that nobody holds may be collected
 
 WORKLOADS: dict[str, Starter] = {
     "aiohttp": aiohttp,
     "protocol": protocol_server(Echo),
     "streams": streams,
+    "sockets": sockets,
+    "datagrams": datagrams,
     "abort": protocol_server(Abort),
     "idle": protocol_server(Idle),
 }
@@ -157,10 +208,8 @@ def main() -> None:
     parser.add_argument("--loop", choices=LOOPS, required=True)
     parser.add_argument("--exit-after-connections", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
-    loop = new_event_loop(arguments.loop)
-    asyncio.set_event_loop(loop)
-    loop.run_until_complete(serve(arguments.workload, arguments.exit_after_connections))
-    loop.close()
+    with asyncio.Runner(loop_factory=partial(new_event_loop, arguments.loop)) as runner:
+        runner.run(serve(arguments.workload, arguments.exit_after_connections))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.figures import Spread, figure
-from benchmarks.load import parse_wrk, run_load
+from benchmarks.load import parse_wrk, run_datagrams, run_load
 from benchmarks.processes import MeasurementError, siblings
 from benchmarks.rows import BARE_C, ROWS, start
 from benchmarks.runner import run_row
@@ -89,8 +89,9 @@ def test_a_core_is_its_own_sibling() -> None:
 
 
 @needs_cc
-def test_load_and_echo_one_against_the_other() -> None:
-    (cells,) = run_row(ROWS["echo"], [BARE_C], rounds=1, seconds=0.1)
+@pytest.mark.parametrize("row", ["echo", "udp"])
+def test_load_and_echo_one_against_the_other(row: str) -> None:
+    (cells,) = run_row(ROWS[row], [BARE_C], rounds=1, seconds=0.1)
     sample = cells[BARE_C]
     assert sample["requests"] > 0
     assert sample["rate"] == sample["requests"] / sample["seconds"]
@@ -100,8 +101,8 @@ def test_load_and_echo_one_against_the_other() -> None:
 
 
 @pytest.fixture
-def echo_port() -> Iterator[int]:
-    process = start(ROWS["echo"], BARE_C, None)
+def echo_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    process = start(ROWS[getattr(request, "param", "echo")], BARE_C, None)
     yield int(process.readline())
     process.stop()
 
@@ -110,6 +111,81 @@ def echo_port() -> Iterator[int]:
 def test_load_does_exactly_the_requests_asked_for(echo_port: int) -> None:
     for connections, size in ((1, 1), (4, 1024), (20, 300_000)):
         assert run_load(echo_port, connections, "--requests", 11, "--echo", size)["requests"] == 11
+
+
+@needs_cc
+@pytest.mark.parametrize("echo_port", ["udp"], indirect=True)
+def test_datagrams_sends_exactly_as_many_as_asked_for(echo_port: int) -> None:
+    for sockets, window, size in ((1, 1, 8), (1, 16, 64), (1, 100, 64), (3, 20, 1400)):
+        sample = run_datagrams(echo_port, sockets, window, "--requests", 151, "--bytes", size)
+        assert (sample["requests"], sample["lost"]) == (151, 0)
+
+
+Answers = Callable[[int, bytes], list[bytes]]  # to a datagram, of which the number is given too
+UdpServer = Callable[[Answers], int]
+
+
+@pytest.fixture
+def udp_server() -> Iterator[UdpServer]:
+    """Starts a server that answers as it is told, and returns its port."""
+
+    def serve(answers: Answers) -> None:
+        number = 0
+        while (received := server.recvfrom(2048))[0]:
+            for answer in answers(number, received[0]):
+                server.sendto(answer, received[1])
+            number += 1
+
+    def begin(answers: Answers) -> int:
+        thread = threading.Thread(target=serve, args=(answers,))
+        thread.start()
+        threads.append(thread)
+        return server.getsockname()[1]
+
+    threads: list[threading.Thread] = []
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        yield begin
+        server.sendto(b"", server.getsockname())  # ends it
+        for thread in threads:
+            thread.join()
+
+
+@needs_cc
+def test_a_lost_datagram_is_counted_and_replaced(udp_server: UdpServer) -> None:
+    port = udp_server(lambda number, data: [] if number in (0, 1, 5) else [data])
+    # Two are under way: without others in their place the first two would be the last ones.
+    sample = run_datagrams(port, 1, 2, "--seconds", 0.8, "--bytes", 64)
+    assert sample["lost"] == 3
+    assert sample["requests"] > 10
+
+
+@needs_cc
+def test_an_answer_to_a_lost_datagram_counts_for_nothing(udp_server: UdpServer) -> None:
+    late: list[bytes] = []
+
+    def answers(number: int, data: bytes) -> list[bytes]:
+        late.append(data)
+        return late if number == 1 else []
+
+    # One under way: the second is sent when the first is given up, both are answered then, nothing is from there on.
+    sample = run_datagrams(udp_server(answers), 1, 1, "--seconds", 0.3, "--bytes", 64)
+    assert (sample["requests"], sample["lost"]) == (1, 2)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (lambda number, data: [data[::-1]], "differs"),
+        (lambda number, data: [data[:-1]], "63 bytes, where 64"),
+        (lambda number, data: [data + b"x"], "65 bytes, where 64"),
+        (lambda number, data: [data, data], "two echoes"),
+    ],
+)
+def test_datagrams_dies_of_a_wrong_answer(answers: Answers, said: str, udp_server: UdpServer) -> None:
+    with pytest.raises(MeasurementError, match=said):
+        run_datagrams(udp_server(answers), 1, 1, "--requests", 10, "--bytes", 64)
 
 
 @needs_cc
@@ -135,6 +211,8 @@ def test_load_dies_where_nobody_listens() -> None:
     for mode in (("--echo", 1), ("--http", "/"), ("--connect-abort",)):
         with pytest.raises(MeasurementError, match="refused"):
             run_load(port, 1, "--requests", 1, *mode)
+    with pytest.raises(MeasurementError, match="refused"):
+        run_datagrams(port, 1, 16, "--requests", 1, "--bytes", 64)
 
 
 @needs_cc
@@ -144,11 +222,11 @@ def test_load_dies_of_what_is_not_a_200(echo_port: int) -> None:
 
 
 @needs_cc
-@pytest.mark.parametrize("workload", ["json", "accept", "streams"])
-def test_load_against_a_server(workload: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("row", ["json", "accept", "streams", "sockets", "udp", "pairs", "spawns", "spawns8"])
+def test_a_cell_of_asyncio(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.load.shutil.which", lambda name: None)  # no wrk: load.c speaks HTTP too
     said: list[str] = []
-    (cells,) = run_row(ROWS[workload], ["asyncio"], rounds=1, seconds=0.1, say=said.append)
+    (cells,) = run_row(ROWS[row], ["asyncio"], rounds=1, seconds=0.1, say=said.append)
     assert not said
     assert cells["asyncio"]["requests"] > 0
 
@@ -169,4 +247,16 @@ def test_a_cell_that_fails_is_told_and_empty() -> None:
     assert rounds == [{BARE_C: {"rate": 1.0}}, {BARE_C: {}}, {BARE_C: {"rate": 1.0}}]
     assert len(calls) == 4
     assert len(said) == 1
-    assert f"{BARE_C} fails: no more" in said[0]
+    assert f"{BARE_C}: no more" in said[0]
+
+
+@needs_cc
+def test_a_process_that_cannot_do_the_row_is_told_once() -> None:
+    said: list[str] = []
+    row = replace(ROWS["echo"], subject=("servers", "nonsense"))
+    rounds = list(run_row(row, ["asyncio", BARE_C], rounds=2, seconds=0.1, say=said.append))
+    assert [one["asyncio"] for one in rounds] == [{}, {}]
+    assert all(one[BARE_C]["requests"] for one in rounds)
+    assert len(said) == 1
+    assert "asyncio: ends with status 2: " in said[0]
+    assert "invalid choice: 'nonsense'" in said[0]
