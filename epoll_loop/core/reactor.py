@@ -275,11 +275,15 @@ class Reactor:
         None if the socket has to be watched as `add_reader()` does it. RuntimeError if a transport has it.
         """
         self._check_closed()
-        fd = _fileno(sock)
+        fd = syscalls.fileno(sock)
         channel = self._poller.lookup(fd)
-        if channel is not None and type(channel) is SocketWatch and channel.owner() is sock:
+        watch = None
+        if type(channel) is SocketWatch:
             watch = channel
-        else:
+            if watch.owner() is not sock:
+                watch = None
+        if watch is None:
+            fd = _fileno(sock)
             if self._watched(fd) is not None:
                 return None  # by add_reader() or add_writer(), which need the kernel to tell again
             try:
@@ -287,7 +291,8 @@ class Reactor:
             except TypeError:
                 return None
             self._poller.add(watch, True)
-        future = self.create_future()
+        # A coroutine of this loop asks, so the running loop, which a future without keywords takes, is this one.
+        future: Future[None] = Future(loop=self) if self._thread_id is None else Future()  # type: ignore[arg-type]
         watch.wait(future, write)
         return future
 

@@ -28,6 +28,7 @@ cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, li
 cpdef object accept(object sock, int fd)
 cpdef object address(object peer)
 cpdef object socket_of(int fd, object peer)
+cpdef int fileno(object sock) except -2
 cpdef object try_recv(object sock, object size)
 cpdef object try_recv_into(object sock, object buffer)
 cpdef object try_send(object sock, object data)

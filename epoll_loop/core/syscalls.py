@@ -29,6 +29,7 @@ __all__ = [
     "call1",
     "close",
     "copy_context",
+    "fileno",
     "monotonic",
     "recv",
     "recv_into",
@@ -131,10 +132,20 @@ def socket_of(fd: int, peer: Any) -> socket.socket:
     return socket.socket(fileno=fd)
 
 
+def _flags(sock: Any) -> tuple[int, ...]:
+    # A blocking socket must not stop the loop. What only looks like a socket may know no flags.
+    return (socket.MSG_DONTWAIT,) if type(sock) is socket.socket else ()
+
+
+def fileno(sock: Any) -> int:
+    """Return `sock.fileno()`; -1 once it is closed."""
+    return sock.fileno()  # type: ignore[no-any-return]
+
+
 def try_recv(sock: Any, size: int) -> bytes | None:
-    """Return `sock.recv(size)` of a non-blocking socket of somebody else's; None if nothing has come. OSError."""
+    """Return `sock.recv(size)` of a socket of somebody else's, None if nothing has come. OSError."""
     try:
-        return sock.recv(size)  # type: ignore[no-any-return]
+        return sock.recv(size, *_flags(sock))  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
 
@@ -142,6 +153,8 @@ def try_recv(sock: Any, size: int) -> bytes | None:
 def try_recv_into(sock: Any, buffer: Any) -> int | None:
     """Return `sock.recv_into(buffer)`; see `try_recv()`."""
     try:
+        if type(sock) is socket.socket:
+            return sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
         return sock.recv_into(buffer)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
@@ -150,7 +163,7 @@ def try_recv_into(sock: Any, buffer: Any) -> int | None:
 def try_send(sock: Any, data: Any) -> int | None:
     """Return `sock.send(data)`, None if the kernel takes nothing now; see `try_recv()`."""
     try:
-        return sock.send(data)  # type: ignore[no-any-return]
+        return sock.send(data, *_flags(sock))  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
 

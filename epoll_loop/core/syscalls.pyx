@@ -88,6 +88,7 @@ cdef extern from * nogil:
         EPL_RECV_SIZE
         EPL_MAX_EVENTS
         EPL_IOV_MAX
+        MSG_DONTWAIT
         MSG_NOSIGNAL
         SOCK_NONBLOCK
         SOCK_CLOEXEC
@@ -304,13 +305,20 @@ cpdef object socket_of(int fd, object peer):
 
 
 cdef object _socket = socket.socket
+cdef object _fileno = socket.socket.fileno
+
+
+cpdef int fileno(object sock) except -2:
+    if type(sock) is _socket:
+        return _fileno(sock)  # without looking it up
+    return sock.fileno()
 
 
 cdef inline int raw(object sock) except -2:
-    # The descriptor of a non-blocking socket, or -1: then the object's own methods know better what to do.
-    if type(sock) is not _socket or sock.gettimeout() != 0.0:
+    # The descriptor, or -1: the methods of a subclass, or of what only looks like a socket, may do anything.
+    if type(sock) is not _socket:
         return -1
-    return sock.fileno()
+    return _fileno(sock)
 
 
 cpdef object try_recv(object sock, object size):
@@ -318,24 +326,19 @@ cpdef object try_recv(object sock, object size):
     cdef Py_ssize_t most = size
     cdef ssize_t n
     if fd >= 0 and 0 <= most <= EPL_RECV_SIZE:
-        n = c_recv(fd, epl_scratch, most, 0)
+        n = c_recv(fd, epl_scratch, most, MSG_DONTWAIT)
         if n >= 0:
             return epl_bytes(epl_scratch, n)
         return would_block(errno)
     try:
-        return sock.recv(size)
+        return sock.recv(size) if fd < 0 else sock.recv(size, MSG_DONTWAIT)
     except (BlockingIOError, InterruptedError):
         return None
 
 
 cpdef object try_recv_into(object sock, object buffer):
-    cdef int fd = raw(sock)
-    cdef Py_ssize_t n
-    if fd >= 0:
-        n = recv_into(sock, fd, buffer)
-        return n if n >= 0 else would_block(-n)
     try:
-        return sock.recv_into(buffer)
+        return sock.recv_into(buffer, 0, MSG_DONTWAIT) if raw(sock) >= 0 else sock.recv_into(buffer)
     except (BlockingIOError, InterruptedError):
         return None
 
@@ -347,7 +350,7 @@ cpdef object try_send(object sock, object data):
     cdef int error
     if fd >= 0:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        n = c_send(fd, view.buf, view.len, MSG_NOSIGNAL)
+        n = c_send(fd, view.buf, view.len, MSG_NOSIGNAL | MSG_DONTWAIT)
         error = errno
         PyBuffer_Release(&view)
         return n if n >= 0 else would_block(error)
