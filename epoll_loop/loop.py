@@ -298,13 +298,14 @@ class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop): 
                 lines.append(f"{what} created at (most recent call last):\n{''.join(value.format()).rstrip()}")
             else:
                 lines.append(f"{key}: {value!r}")
-        logger.error("\n".join(lines), exc_info=exception or False)
+        exc_info = (type(exception), exception, exception.__traceback__) if exception is not None else False
+        logger.error("\n".join(lines), exc_info=exc_info)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Call the exception handler; one that fails itself is logged, and the loop goes on."""
         handler = self._exception_handler
         if handler is None:
-            self._log_exception(context)
+            self._log_exception(context, "Exception in default exception handler")
             return
         try:
             owner = context.get("task") or context.get("future") or context.get("handle")
@@ -317,16 +318,17 @@ class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop): 
             raise
         except BaseException as exc:
             self._log_exception(
-                {"message": "Unhandled error in exception handler", "exception": exc, "context": context}
+                {"message": "Unhandled error in exception handler", "exception": exc, "context": context},
+                "Exception in default exception handler while handling an unexpected error in custom exception handler",
             )
 
-    def _log_exception(self, context: dict[str, Any]) -> None:
+    def _log_exception(self, context: dict[str, Any], failure: str) -> None:
         try:
             self.default_exception_handler(context)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:  # a repr() that fails, say
-            logger.error("Exception in default exception handler", exc_info=True)
+            logger.error(failure, exc_info=True)
 
     # Debug mode
 

@@ -18,7 +18,7 @@ cdef class Reactor:
     cdef public bint _debug
     cdef object _incoming
     cdef public Epoll _poller
-    cdef Queue _ready
+    cdef readonly Queue _ready
     cdef bint _sent
     cdef public bint _stopping
     cdef public object _task_factory

@@ -239,7 +239,11 @@ class Connecting(Resolving):
             sock = socket.socket(family, type_ | socket.SOCK_NONBLOCK, proto)
             if local_infos is not None:
                 _bind(sock, [info[4] for info in local_infos if info[0] == family], failed)
-            return sock, await self._connect(sock, address)
+            connect = self.sock_connect
+            if getattr(connect, "__func__", None) is Connecting.sock_connect:
+                return sock, await self._connect(sock, address)
+            await connect(sock, address)  # somebody has put their own in its place
+            return sock, None
         except BaseException as exc:
             if sock is not None:
                 sock.close()

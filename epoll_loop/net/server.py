@@ -65,6 +65,11 @@ class Server(asyncio.AbstractServer):
         """The listening sockets; none once the server is closed."""
         return tuple(trsock.TransportSocket(listener.sock) for listener in self._listeners or ())
 
+    @property
+    def _sockets(self) -> list[socket.socket] | None:
+        # asyncio's own name: None once closed.
+        return None if self._listeners is None else [listener.sock for listener in self._listeners]
+
     async def start_serving(self) -> None:
         """Start accepting connections; nothing happens if it does so already. Raises OSError of listen(2)."""
         self._start_serving()

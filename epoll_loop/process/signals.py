@@ -9,6 +9,7 @@ there are handlers, so that a signal that comes when the loop does not run waits
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import signal
 import socket
@@ -61,8 +62,9 @@ class Signals(Reactor):
                 self._signal_handlers[sig] = before
             if not self.is_running():
                 self._signals_uninstall()
-            text = f"sig {int(sig)} cannot be caught" if isinstance(exc, OSError) else str(exc)
-            raise RuntimeError(text) from exc
+            if isinstance(exc, OSError):
+                raise _uncatchable(sig, exc) from None
+            raise RuntimeError(str(exc)) from exc
         if before is not None:
             before.cancel()
 
@@ -73,7 +75,10 @@ class Signals(Reactor):
         if handle is None:
             return False
         handle.cancel()
-        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        try:
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        except OSError as exc:
+            raise _uncatchable(sig, exc) from None
         if not self.is_running():
             self._signals_uninstall()
         return True
@@ -94,10 +99,10 @@ class Signals(Reactor):
         if self._wakeup_before is None or self._signal_handlers or self._signal_sockets is None:
             return
         before, self._wakeup_before = self._wakeup_before, None
-        current = signal.set_wakeup_fd(-1)
-        if current != self._signal_sockets[1].fileno():
-            before = current  # somebody has installed another one since: leave it
         try:
+            current = signal.set_wakeup_fd(-1)
+            if current != self._signal_sockets[1].fileno():
+                before = current  # somebody has installed another one since: leave it
             signal.set_wakeup_fd(before)
         except (OSError, ValueError):
             pass  # closed in the meantime
@@ -144,3 +149,7 @@ def _check_signal(sig: Any) -> None:
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
         raise ValueError(f"invalid signal number {sig}")
+
+
+def _uncatchable(sig: int, exc: OSError) -> Exception:
+    return RuntimeError(f"sig {int(sig)} cannot be caught") if exc.errno == errno.EINVAL else exc
