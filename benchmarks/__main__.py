@@ -2,7 +2,8 @@
 
 A row's servers start once and stay up. Its rounds are interleaved (A B C D A B C D …), so that drift of the
 machine hits all alike; server and load generator have a core each. Every figure is the median over the
-rounds, with the least and the greatest below it; a ratio is taken within each round.
+rounds, with the least and the greatest below it; a ratio is taken within each round. CPU time is that of the
+process measured, without its children. What a loop cannot do is said, and its cells stay empty.
 """
 
 from __future__ import annotations
@@ -56,9 +57,14 @@ def table(row: Row, rounds: Sequence[Round], loops: Sequence[str], narrow: bool)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="rows:\n" + "\n".join(f"  {name:10}{row.title}" for name, row in ROWS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
+    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help="default: all")
     parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
     parser.add_argument("--rounds", type=int, default=5, help="of every row (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a cell (default: %(default)s)")

@@ -69,6 +69,7 @@ ROWS = {
     "echo": Row("1 KiB echo, asyncio.Protocol, 4 connections", "protocol", 1_000, 11_000, ECHO),
     "streams": Row("1 KiB echo, asyncio streams, 4 connections", "streams", 1_000, 6_000, ECHO),
     "plain": Row("aiohttp plain text, 4 connections", "aiohttp", 400, 2_000, (*TCP, "--http", "/plain")),
+    # Under valgrind the answer to what was sent is mostly there by the next sock_recv(): hardly any of them waits.
     "sockets": Row("1 KiB echo, sock_recv and sock_sendall, 4 connections", "sockets", 1_000, 6_000, ECHO),
     "udp": Row("UDP echo of 64 bytes, 16 in flight", "datagrams", 1_000, 11_000, UDP),
     "chain": Row("call_soon chain", "chain", 2_000, 20_000),
@@ -231,9 +232,14 @@ def profile(name: str, loop: str, top: int, console: Console) -> None:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.instructions",
+        description=__doc__,
+        epilog="rows:\n" + "\n".join(f"  {name:10}{row.title}" for name, row in ROWS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
+    parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help="default: all")
     parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the counts of both runs")

