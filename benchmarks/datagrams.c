@@ -5,9 +5,9 @@
  * Every socket has W datagrams under way; the answer to each is checked, then the next one is sent. Answers that came
  * together are followed by as many datagrams together: recvmmsg(2), sendmmsg(2). At the end what is under way is
  * waited for and counted.
- * UDP may lose a datagram. With --seconds, one that is not answered within LOST_MS is counted as lost, and another one
+ * UDP may lose a datagram. With --seconds, one that is not answered within LOST_MS counts as lost and another one is
  * sent in its place; an answer that comes after that counts for nothing. With --requests, which promises the server
- * exactly so many, it ends the program.
+ * exactly so many, it ends the program, after PATIENT_MS.
  * Prints one line of JSON: requests, seconds, p50_us, p99_us, lost. Whatever is not as it should be ends the program. */
 #define _GNU_SOURCE
 #include "client.h"

@@ -103,8 +103,8 @@ int main(int argc, char **argv)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int poller = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-    int listener = check(socket(AF_INET, udp ? SOCK_DGRAM | SOCK_CLOEXEC : SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-                         "socket");
+    int kind = udp ? SOCK_DGRAM : SOCK_STREAM | SOCK_NONBLOCK;
+    int listener = check(socket(AF_INET, kind | SOCK_CLOEXEC, 0), "socket");
     check(bind(listener, (struct sockaddr *)&address, size), "bind");
     if (!udp)
         check(listen(listener, BACKLOG), "listen");
