@@ -8,7 +8,7 @@
  * UDP may lose a datagram. With --seconds, one that is not answered within LOST_MS counts as lost and another one is
  * sent in its place; an answer that comes after that counts for nothing. With --requests, which promises the server
  * exactly so many, it ends the program, after PATIENT_MS.
- * Prints one line of JSON: requests, seconds, p50_us, p99_us, lost. Whatever is not as it should be ends the program. */
+ * Prints one line of JSON: requests, seconds, p50_us, p99_us, lost. Whatever is not as it should be ends it. */
 #define _GNU_SOURCE
 #include "client.h"
 #include <getopt.h>
@@ -24,7 +24,7 @@ struct stamp { /* the first bytes of a datagram; a pattern follows, another one 
 
 struct slot { /* one datagram under way */
     bool busy;
-    uint32_t number; /* how many went before it in this slot */
+    uint32_t number; /* of those in this slot, from 1 on */
     int64_t began;   /* ns */
     char *out;       /* the stamp and the pattern */
 };
