@@ -21,7 +21,7 @@ from epoll_loop.core.handles import Handle
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
 from epoll_loop.net.listen import Listening
-from epoll_loop.net.sockets import Sockets
+from epoll_loop.net.sendfile import Sendfile
 from epoll_loop.process.signals import Signals
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
-class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(Connecting, Listening, Sendfile, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
@@ -352,10 +352,6 @@ class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop): 
         """Not there yet: NotImplementedError."""
         raise _missing("start_tls")
 
-    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sendfile")
-
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("create_datagram_endpoint")
@@ -375,10 +371,6 @@ class Loop(Connecting, Listening, Sockets, Signals, asyncio.AbstractEventLoop): 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("subprocess_exec")
-
-    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("sock_sendfile")
 
 
 def _missing(name: str) -> NotImplementedError:

@@ -14,6 +14,7 @@ cdef class Burst(Link):
 
 cdef class WriteTransport(Transport):
     cdef Burst _burst
+    cdef public object _empty_waiter
     cdef public bint _eof
     cdef Py_ssize_t _high
     cdef Py_ssize_t _low
@@ -28,6 +29,9 @@ cdef class WriteTransport(Transport):
     cdef _flushed(self)
     cdef _drained(self)
     cdef _shut_down(self)
+    cpdef _make_empty_waiter(self, bint blocked=*)
+    cdef _wake(self, exc)
+    cdef _lose(self, exc)
     cdef _flush_later(self)
     cdef _pause_protocol(self)
     cdef _resume_protocol(self)

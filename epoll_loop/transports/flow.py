@@ -7,6 +7,7 @@ to pause.
 
 from __future__ import annotations
 
+import asyncio
 from asyncio.log import logger
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,16 @@ class Burst(Link):
 class WriteTransport(Transport):
     """A transport whose protocol writes. What is queued, and how it is sent, is for the classes below."""
 
-    __slots__ = ("_burst", "_eof", "_high", "_low", "_protocol_paused", "_unflushed", "_writes_lost")
+    __slots__ = (
+        "_burst",
+        "_empty_waiter",
+        "_eof",
+        "_high",
+        "_low",
+        "_protocol_paused",
+        "_unflushed",
+        "_writes_lost",
+    )
 
     def __init__(
         self,
@@ -59,6 +69,8 @@ class WriteTransport(Transport):
         self._burst: Burst | None = None
         self._writes_lost = 0
         self._eof = False  # write_eof() was called
+        # Somebody else writes to the descriptor, sendfile(): the last future that it has waited for.
+        self._empty_waiter: asyncio.Future[None] | None = None
         self.writable = True  # until a send says otherwise
 
     def get_write_buffer_size(self) -> int:
@@ -109,7 +121,7 @@ class WriteTransport(Transport):
         self._unflushed = False
         if self._size and self.writable:
             self._send()
-        if self._size or self._protocol_paused or self._closing or self._eof:
+        if self._size or self._protocol_paused or self._closing or self._eof or self._empty_waiter is not None:
             self._flushed()
 
     def _flushed(self) -> None:
@@ -127,6 +139,8 @@ class WriteTransport(Transport):
 
     def _drained(self) -> None:
         # Everything is sent: what waited for that can happen now.
+        if self._empty_waiter is not None and self.writable and not self._closing:
+            self._wake(None)
         if self._closing:
             self._lose(None)
         elif self._eof:
@@ -134,6 +148,35 @@ class WriteTransport(Transport):
 
     def _shut_down(self) -> None:
         """Tell the peer that no more comes."""
+
+    def _make_empty_waiter(self, blocked: bool = False) -> asyncio.Future[None]:
+        """Return a future that is done when everything is sent and the kernel takes more, or fails when that is over.
+
+        It is the caller who writes from now on, and nobody else, until `_empty_waiter` is None again. `blocked` says
+        that the kernel has refused what it wrote.
+        """
+        waiter = self._empty_waiter = self._loop.create_future()
+        if blocked:
+            self.writable = False  # this is the evidence that earns the next OUT edge (I17)
+        elif self._size and self.writable:
+            self._send()
+        if self._size == 0 and self.writable:
+            self._wake(None)
+        return waiter
+
+    def _wake(self, exc: BaseException | None) -> None:
+        waiter = self._empty_waiter
+        if waiter is None or waiter.done():
+            return
+        if exc is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(exc)
+
+    def _lose(self, exc: BaseException | None) -> None:
+        Transport._lose(self, exc)
+        if self._empty_waiter is not None:
+            self._wake(ConnectionError("Connection is closed by peer") if exc is None else exc)
 
     def _flush_later(self) -> None:
         if not self._unflushed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from asyncio.constants import _SendfileMode
 from asyncio.trsock import TransportSocket
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ class StreamTransport(ByteWriter):
     """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
     __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
+
+    _sendfile_compatible = _SendfileMode.TRY_NATIVE
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class StreamTransport(ByteWriter):
         self.queued = False
         if not self.armed:
             return
-        if self._size and self.writable and not self._unflushed:
+        if (self._size or self._empty_waiter is not None) and self.writable and not self._unflushed:
             self.flush()
         if not self._reading or not self.readable:
             return

@@ -42,12 +42,14 @@ class ByteWriter(WriteTransport):
         """Send bytes, in order, without blocking: they are queued, and leave with this iteration.
 
         Takes all of it; a mutable buffer is copied. TypeError if it is not bytes-like, RuntimeError after
-        `write_eof()`.
+        `write_eof()` and while a `sendfile()` goes on.
         """
         if type(data) is not bytes:
             data = _as_bytes(data)
         if self._eof:
             raise RuntimeError("Cannot call write() after write_eof()")
+        if self._empty_waiter is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
         chunk = data
         if not chunk:
             return
