@@ -402,22 +402,10 @@ def test_weak_references(loop):
 # --- what is not there yet
 
 
-MISSING = [
-    "start_tls",
-    "sendfile",
-    "create_datagram_endpoint",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "subprocess_shell",
-    "subprocess_exec",
-]
-
-
-@pytest.mark.parametrize("name", MISSING)
-def test_what_is_not_there_yet_says_so(name):
+def test_what_is_not_there_yet_says_so():
     loop = epoll_loop.new_event_loop()
-    with pytest.raises(NotImplementedError, match=name):
-        loop.run_until_complete(getattr(loop, name)(None, None, None))
+    with pytest.raises(NotImplementedError, match="start_tls"):
+        loop.run_until_complete(loop.start_tls(None, None, None))
     loop.close()
 
 

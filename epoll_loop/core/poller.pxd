@@ -39,8 +39,10 @@ cdef class SocketWatch(Channel):
 
     @cython.locals(futures=list)
     cdef wait(self, future, bint writing)
+    @cython.locals(futures=list)
     cdef on_ready(self)
     cpdef wake(self)
+    cpdef cancel(self)
 
 
 cdef _wake(list futures)

@@ -87,7 +87,7 @@ class Channel(Link):
 
 
 class Watch(Channel):
-    """A descriptor whose owner is told by handles: `add_reader()`, `add_writer()`, a connect in progress."""
+    """A descriptor whose owner is told by handles: `add_reader()`, `add_writer()`."""
 
     __slots__ = ("reader", "writer")
 
@@ -99,9 +99,8 @@ class Watch(Channel):
     def on_ready(self) -> None:
         readable = self.readable
         writable = self.writable
-        if not self.edge:  # a level-triggered kernel tells again (I10)
-            self.readable = False
-            self.writable = False
+        self.readable = False  # a level-triggered kernel tells again (I10)
+        self.writable = False
         # In locals: a callback may remove itself, and the compiled call would not keep what it is called on alive.
         reader = self.reader
         if readable and reader is not None:
@@ -122,7 +121,7 @@ class Watch(Channel):
 
 
 class SocketWatch(Channel):
-    """A socket of somebody else's that coroutines wait for: `sock_recv()` and the like.
+    """A socket that coroutines wait for: `sock_recv()` and the like, a connect in progress.
 
     They try first and wait when there was nothing (EAGAIN), so an edge is enough, and one registration serves them all.
     Nobody tells us when the socket is closed. So the watch knows its socket: it is of no use to another one with the
@@ -138,7 +137,7 @@ class SocketWatch(Channel):
         self.writers: list[Future[None]] | None = None
 
     def wait(self, future: Future[None], writing: bool) -> None:
-        """Complete the future, unless it is done, at the next event."""
+        """Complete the future, unless it is done, at the next event: what was remembered is over, the kernel says."""
         futures = self.writers if writing else self.readers
         if futures is None:
             futures = [future]
@@ -147,26 +146,32 @@ class SocketWatch(Channel):
             futures.append(future)
         if writing:
             self.writers = futures
+            self.writable = False
         else:
             self.readers = futures
+            self.readable = False
 
     def on_ready(self) -> None:
-        # I15; the readiness is in the kernel's hands: who is woken tries.
-        if self.readable:
-            self.readable = False
-            if self.readers is not None:
-                _wake(self.readers)
-                self.readers = None
-        if self.writable:
-            self.writable = False
-            if self.writers is not None:
-                _wake(self.writers)
-                self.writers = None
+        if self.readable and self.readers is not None:
+            futures, self.readers = self.readers, None
+            _wake(futures)
+        if self.writable and self.writers is not None:
+            futures, self.writers = self.writers, None
+            _wake(futures)
 
     def wake(self) -> None:
         """Wake everybody that waits."""
-        self.readable = self.writable = True
-        self.on_ready()
+        for futures in (self.readers, self.writers):
+            if futures is not None:
+                _wake(futures)
+        self.readers = self.writers = None
+
+    def cancel(self) -> None:
+        """Cancel what everybody waits for."""
+        for futures in (self.readers, self.writers):
+            for future in futures or ():
+                future.cancel()
+        self.readers = self.writers = None
 
     def __repr__(self) -> str:
         return f"<SocketWatch fd={self.fd} readers={self.readers!r} writers={self.writers!r}>"

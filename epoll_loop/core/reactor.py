@@ -234,7 +234,7 @@ class Reactor:
         channel = self._poller.lookup(fd)
         if channel is None or type(channel) is SocketWatch:
             return None
-        if type(channel) is not Watch or channel.edge:
+        if type(channel) is not Watch:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {channel!r}")
         return channel
 
@@ -259,37 +259,40 @@ class Reactor:
         elif not self._poller.modify(watch):
             watch.drop()
 
-    def _watch_edge(self, fd: int, callback: Callable[[], Any]) -> Watch:
-        watch = Watch(fd)
-        watch.writer = Handle(callback, (), self)
-        self._poller.add(watch, True)
-        return watch
-
-    def _unwatch(self, watch: Watch) -> None:
-        self._poller.remove(watch)
-        watch.writer = None
-
-    def _ready_to(self, write: bool, sock: Any) -> Future[None] | None:
-        """Return a future for the next event of a socket that would block: some of what it is for may be possible.
-
-        None if the socket has to be watched as `add_reader()` does it. RuntimeError if a transport has it.
-        """
-        self._check_closed()
-        fd = syscalls.fileno(sock)
-        channel = self._poller.lookup(fd)
-        watch = None
+    def _watch_of(self, sock: Any) -> SocketWatch | None:
+        channel = self._poller.lookup(syscalls.fileno(sock))
         if type(channel) is SocketWatch:
             watch = channel
-            if watch.owner() is not sock:
-                watch = None
+            if watch.owner() is sock:
+                return watch
+        return None
+
+    def _unwatch(self, sock: Any) -> None:
+        """Forget a socket that is about to be closed (I4)."""
+        watch = self._watch_of(sock)
+        if watch is not None:
+            self._poller.remove(watch)
+
+    def _until_readable(self, sock: Any) -> Future[None]:
+        """Return a future for the next event of a socket that has just said EAGAIN: when it is done, try again.
+
+        RuntimeError if a transport has the socket.
+        """
+        return self._next_event(sock, False)
+
+    def _until_writable(self, sock: Any) -> Future[None]:
+        """Return a future for when the socket may take more, or is connected. See `_until_readable()`."""
+        return self._next_event(sock, True)
+
+    def _next_event(self, sock: Any, write: bool) -> Future[None]:
+        self._check_closed()
+        watch = self._watch_of(sock)
         if watch is None:
             fd = _fileno(sock)
-            if self._watched(fd) is not None:
-                return None  # by add_reader() or add_writer(), which need the kernel to tell again
-            try:
-                watch = SocketWatch(fd, weakref.ref(sock))
-            except TypeError:
-                return None
+            if self._watched(fd) is not None or not _has_weak_references(sock):
+                # add_reader() or add_writer() has it, for which the kernel has to tell again and again.
+                return self._next_report(sock, write)  # type: ignore[attr-defined,no-any-return]
+            watch = SocketWatch(fd, weakref.ref(sock))
             self._poller.add(watch, True)
         # A coroutine of this loop asks, so the running loop, which a future without keywords takes, is this one.
         future: Future[None] = Future(loop=self) if self._thread_id is None else Future()  # type: ignore[arg-type]
@@ -423,6 +426,10 @@ def _fileno(fd: Any) -> int:
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return int(fd)
+
+
+def _has_weak_references(sock: Any) -> bool:
+    return type(sock).__weakrefoffset__ != 0
 
 
 def _check_callback(callback: Any, method: str) -> None:

@@ -24,7 +24,6 @@ except ImportError:  # a Python built without OpenSSL
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from epoll_loop.core.poller import Watch
 
 P = TypeVar("P", bound="asyncio.BaseProtocol")
 
@@ -128,11 +127,11 @@ class Connecting(Resolving):
         address = os.fspath(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            watch = await self._connect(sock, address)
+            await self._connect(sock, address)
         except BaseException:
             sock.close()
             raise
-        return await self._hand_over(protocol_factory, (sock, watch))
+        return await self._hand_over(protocol_factory, sock)
 
     async def connect_accepted_socket(
         self,
@@ -164,39 +163,37 @@ class Connecting(Resolving):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             infos = await self._ensure_resolved(address, family=sock.family, type=sock.type, proto=sock.proto)
             address = infos[0][4]
-        watch = await self._connect(sock, address)
-        if watch is not None:
-            self._unwatch(watch)
+        await self._connect(sock, address)
 
     async def _open(
-        self, protocol: P, sock: socket.socket, watch: Watch | None = None, *, borrowed: bool = False
+        self, protocol: P, sock: socket.socket, borrowed: bool = False
     ) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
-        if watch is None:
+        if self._watch_of(sock) is None:
             # Nothing has been waited for yet: let a server in the same loop accept, before the caller closes it, say.
             try:
                 await asyncio.sleep(0)
             except BaseException:
                 sock.close()  # cancelled; also the caller's own, as everywhere else
                 raise
-        transport: Any = open_stream(self, sock, protocol, channel=watch, borrowed=borrowed)
+        transport: Any = open_stream(self, sock, protocol, borrowed=borrowed)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol
 
     async def _hand_over(
-        self, protocol_factory: Callable[[], P], connected: tuple[socket.socket, Watch | None]
+        self, protocol_factory: Callable[[], P], sock: socket.socket
     ) -> tuple[asyncio.Transport, P]:
         """Open a connection of our own making; whatever fails before a transport has it closes it."""
         try:
             protocol = protocol_factory()
         except BaseException:
-            self._drop(connected)
+            self._drop(sock)
             raise
         try:
-            return await self._open(protocol, *connected)
+            return await self._open(protocol, sock)
         except OSError:
-            self._drop(connected)
+            self._drop(sock)
             raise
 
     async def _connect_any(
@@ -205,7 +202,7 @@ class Connecting(Resolving):
         local_infos: list[AddrInfo] | None,
         delay: float | None,
         all_errors: bool,
-    ) -> tuple[socket.socket, Watch | None]:
+    ) -> socket.socket:
         """Connect to the first of the addresses that answers."""
         errors: list[list[OSError]] = []  # a list for each attempt, in the order of their starts
         connected = None
@@ -229,7 +226,7 @@ class Connecting(Resolving):
 
     async def _connect_one(
         self, errors: list[list[OSError]], info: AddrInfo, local_infos: list[AddrInfo] | None
-    ) -> tuple[socket.socket, Watch | None]:
+    ) -> socket.socket:
         """Make, bind and connect one socket; each OSError goes to `errors`, the last is raised too."""
         family, type_, proto, _, address = info
         failed: list[OSError] = []
@@ -241,9 +238,10 @@ class Connecting(Resolving):
                 _bind(sock, [info[4] for info in local_infos if info[0] == family], failed)
             connect = self.sock_connect
             if getattr(connect, "__func__", None) is Connecting.sock_connect:
-                return sock, await self._connect(sock, address)
-            await connect(sock, address)  # somebody has put their own in its place
-            return sock, None
+                await self._connect(sock, address)  # which looks up no name
+            else:
+                await connect(sock, address)  # somebody has put their own in its place
+            return sock
         except BaseException as exc:
             if sock is not None:
                 sock.close()
@@ -251,46 +249,42 @@ class Connecting(Resolving):
                 failed.append(exc)
             raise
 
-    async def _connect(self, sock: socket.socket, address: Any) -> Watch | None:
-        """Connect a non-blocking socket; return its registration, None where there was nothing to wait for.
+    async def _connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket. If it had to wait, the socket's registration goes on.
 
         Raises OSError. Unless it returns, nothing is registered any more; the socket stays open either way.
         """
         code = sock.connect_ex(address)
         if code == 0:
-            return None
+            return
         # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
         if code not in (errno.EINPROGRESS, errno.EINTR):
             raise OSError(code, os.strerror(code))
-        try:
-            sock.getpeername()
-            return None  # to the same host, the handshake is over by the time that connect(2) says EINPROGRESS
-        except OSError:
-            pass
-        # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
-        settled = self.create_future()
-        watch = self._watch_edge(sock.fileno(), functools.partial(_settle, settled, sock))
-        try:
-            code = await settled
-            if code:
-                raise OSError(code, f"Connect call failed {address}")
-        except BaseException:
-            self._unwatch(watch)
-            raise
-        return watch
+        # To the same host, the handshake is over by the time that connect(2) says EINPROGRESS.
+        while not _is_connected(sock):
+            # I9: not before this point, since an unconnected socket reports OUT and HUP at once.
+            try:
+                await self._until_writable(sock)
+                # Which news it was is told by SO_ERROR, not by the event.
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, f"Connect call failed {address}")
+            except BaseException:
+                self._unwatch(sock)
+                raise
 
-    def _drop(self, connected: tuple[socket.socket, Watch | None]) -> None:
+    def _drop(self, sock: socket.socket) -> None:
         """Give up a connection that no transport has taken over."""
-        sock, watch = connected
-        if watch is not None:
-            self._unwatch(watch)  # I4: before the close
+        self._unwatch(sock)
         sock.close()
 
 
-def _settle(settled: asyncio.Future[int], sock: socket.socket) -> None:
-    """The kernel has news of a connecting socket. I9: SO_ERROR says which, not the event."""
-    if not settled.done():
-        settled.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _bind(sock: socket.socket, addresses: list[Any], failed: list[OSError]) -> None:

@@ -36,14 +36,14 @@ class Sockets(Reactor):
         if type(sock) is not socket.socket or self._debug:
             self._check_socket(sock)
         while (data := syscalls.try_recv(sock, nbytes)) is None:
-            await (self._ready_to(False, sock) or self._ready_to_by_level(False, sock))
+            await self._until_readable(sock)
         return data
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer and return the number of bytes; 0 is the end of the stream. OSError."""
         self._check_socket(sock)
         while (count := syscalls.try_recv_into(sock, buf)) is None:
-            await (self._ready_to(False, sock) or self._ready_to_by_level(False, sock))
+            await self._until_readable(sock)
         return count
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
@@ -53,7 +53,7 @@ class Sockets(Reactor):
             try:
                 return sock.recvfrom(bufsize)
             except (BlockingIOError, InterruptedError):
-                await (self._ready_to(False, sock) or self._ready_to_by_level(False, sock))
+                await self._until_readable(sock)
 
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into a writable buffer, at most `nbytes` if not 0; return its size and sender. OSError."""
@@ -64,7 +64,7 @@ class Sockets(Reactor):
             try:
                 return sock.recvfrom_into(buf, nbytes)
             except (BlockingIOError, InterruptedError):
-                await (self._ready_to(False, sock) or self._ready_to_by_level(False, sock))
+                await self._until_readable(sock)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of a bytes-like object. After an OSError, or when cancelled, some of it may have been sent."""
@@ -103,17 +103,13 @@ class Sockets(Reactor):
             try:
                 connection, address = sock.accept()
             except (BlockingIOError, InterruptedError):
-                await (self._ready_to(False, sock) or self._ready_to_by_level(False, sock))
+                await self._until_readable(sock)
             else:
                 connection.setblocking(False)
                 return connection, address
 
-    async def _until_writable(self, sock: socket.socket) -> None:
-        """Wait until a socket that has said EAGAIN may take more; it may say it again."""
-        await (self._ready_to(True, sock) or self._ready_to_by_level(True, sock))
-
-    def _ready_to_by_level(self, write: bool, sock: Any) -> asyncio.Future[None]:
-        """`_ready_to()` where `add_reader()` or `add_writer()` has the same socket; takes the place of its own kind."""
+    def _next_report(self, sock: Any, write: bool) -> asyncio.Future[None]:
+        """The next event of a socket that `add_reader()` or `add_writer()` has; takes the place of one of its kind."""
         future = self.create_future()
         (self.add_writer if write else self.add_reader)(sock, _wake, future)
         watch: Any = self._poller.lookup(sock.fileno())

@@ -1,7 +1,7 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.poller cimport Channel
+from epoll_loop.core.poller cimport SocketWatch
 from epoll_loop.transports.base cimport Transport
 from epoll_loop.transports.writer cimport ByteWriter
 
@@ -24,8 +24,8 @@ cdef class StreamTransport(ByteWriter):
     cdef _end_of_stream(self)
     cpdef set_protocol(self, protocol)
     cdef _socket(self)
-    cdef _open(self, protocol, Channel channel)
+    cdef _open(self, protocol, SocketWatch watch)
 
 
 @cython.locals(transport=StreamTransport)
-cpdef StreamTransport open_stream(loop, sock, protocol, server=*, Channel channel=*, bint borrowed=*)
+cpdef StreamTransport open_stream(loop, sock, protocol, server=*, bint borrowed=*)

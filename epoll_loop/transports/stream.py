@@ -15,7 +15,7 @@ from epoll_loop.transports.base import Transport, _oserror
 from epoll_loop.transports.writer import ByteWriter
 
 if TYPE_CHECKING:
-    from epoll_loop.core.poller import Channel
+    from epoll_loop.core.poller import SocketWatch
     from epoll_loop.core.reactor import Reactor
 
 _EAGAIN = errno.EAGAIN
@@ -198,11 +198,12 @@ class StreamTransport(ByteWriter):
 
     # Opening
 
-    def _open(self, protocol: Any, channel: Channel | None) -> None:
-        if channel is None:
+    def _open(self, protocol: Any, watch: SocketWatch | None) -> None:
+        if watch is None:
             self._loop._poller.add(self, True)
         else:
-            self._loop._poller.adopt(self, channel)
+            self._loop._poller.adopt(self, watch)
+            watch.wake()  # whoever waits for the socket is told that it has a transport now
             if self.readable:
                 self.carry_over()
         self.set_protocol(protocol)
@@ -221,13 +222,11 @@ def open_stream(
     sock: socket.socket,
     protocol: Any,
     server: Any = None,
-    channel: Channel | None = None,
     borrowed: bool = False,
 ) -> StreamTransport:
     """Return the transport of a connected, non-blocking stream socket; `connection_made()` has been called.
 
-    `channel` is the watch of the connect, whose registration goes on. A `borrowed` socket is its giver's too, who may
-    close it. OSError if the socket can not be registered; it is left open then.
+    A `borrowed` socket is its giver's too, who may close it. OSError if it can not be registered; it is left open then.
     """
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -241,7 +240,7 @@ def open_stream(
     if borrowed:
         transport._hold = sock.makefile("rb", buffering=0)
     try:
-        transport._open(protocol, channel)
+        transport._open(protocol, loop._watch_of(sock))
     except OSError:
         transport.fd = -1  # not ours
         if borrowed:
