@@ -21,6 +21,7 @@ from epoll_loop.core.handles import Handle
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
 from epoll_loop.net.listen import Listening
+from epoll_loop.net.pipes import Pipes
 from epoll_loop.net.sendfile import Sendfile
 from epoll_loop.process.signals import Signals
 
@@ -38,7 +39,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
-class Loop(Connecting, Listening, Sendfile, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
@@ -355,14 +356,6 @@ class Loop(Connecting, Listening, Sendfile, Signals, asyncio.AbstractEventLoop):
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("create_datagram_endpoint")
-
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("connect_read_pipe")
-
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("connect_write_pipe")
 
     async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""

@@ -31,6 +31,7 @@ __all__ = [
     "copy_context",
     "fileno",
     "monotonic",
+    "read",
     "recv",
     "recv_into",
     "send",
@@ -40,6 +41,8 @@ __all__ = [
     "try_recv_into",
     "try_send",
     "without_dict",
+    "write",
+    "writev",
 ]
 
 # One recv() takes at most this much; when it has taken that much, more may be waiting. For larger buffers than this
@@ -105,6 +108,30 @@ def sendmsg(sock: socket.socket, fd: int, first: bytes, offset: int, rest: list[
     """sendmsg(2) of `first` without its first `offset` bytes and of `rest`, as many as fit. See `send()`."""
     try:
         return sock.sendmsg([memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def read(fd: int) -> bytes | int:
+    """read(2): what has come, at most `RECV_SIZE` bytes; b"" at the end; -errno."""
+    try:
+        return os.read(fd, RECV_SIZE)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def write(fd: int, data: bytes, offset: int) -> int:
+    """write(2) of `data` without its first `offset` bytes: the number of bytes taken, or -errno."""
+    try:
+        return os.write(fd, memoryview(data)[offset:] if offset else data)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+
+
+def writev(fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
+    """writev(2) of `first` without its first `offset` bytes and of `rest`, as many as fit. See `write()`."""
+    try:
+        return os.writev(fd, [memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
     except OSError as exc:
         return -(exc.errno or errno.EIO)
 

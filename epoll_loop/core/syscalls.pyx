@@ -147,6 +147,9 @@ cdef extern from * nogil:
     ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
+    ssize_t c_read "read"(int fd, void *buffer, size_t size)
+    ssize_t c_write "write"(int fd, const void *buffer, size_t size)
+    ssize_t c_writev "writev"(int fd, const iovec *iov, int count)
     int c_close "close"(int fd)
     int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
     int c_epoll_wait "epoll_wait"(int fd, epoll_event *events, int size, int milliseconds)
@@ -239,11 +242,8 @@ cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except
             return -errno
 
 
-cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1:
-    cdef iovec iov[EPL_IOV_MAX]
-    cdef msghdr message
-    cdef Py_ssize_t i, count = min(len(rest), EPL_IOV_MAX - 1)
-    cdef ssize_t n
+cdef int gather(iovec *iov, bytes first, Py_ssize_t offset, list rest) except -1:
+    cdef int i, count = min(len(rest), EPL_IOV_MAX - 1)
     cdef bytes chunk
     iov[0].iov_base = PyBytes_AS_STRING(first) + offset
     iov[0].iov_len = PyBytes_GET_SIZE(first) - offset
@@ -251,11 +251,50 @@ cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, li
         chunk = rest[i]
         iov[i + 1].iov_base = PyBytes_AS_STRING(chunk)
         iov[i + 1].iov_len = PyBytes_GET_SIZE(chunk)
+    return count + 1
+
+
+cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1:
+    cdef iovec iov[EPL_IOV_MAX]
+    cdef msghdr message
+    cdef ssize_t n
     memset(&message, 0, sizeof(message))
     message.msg_iov = iov
-    message.msg_iovlen = count + 1
+    message.msg_iovlen = gather(iov, first, offset, rest)
     while True:
         n = c_sendmsg(fd, &message, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef object read(int fd):
+    cdef ssize_t n
+    while True:
+        n = c_read(fd, epl_scratch, EPL_RECV_SIZE)
+        if n >= 0:
+            return epl_bytes(epl_scratch, n)
+        if errno != EINTR:
+            return -errno
+
+
+cpdef Py_ssize_t write(int fd, bytes data, Py_ssize_t offset) except? -1:
+    cdef ssize_t n
+    while True:
+        n = c_write(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef Py_ssize_t writev(int fd, bytes first, Py_ssize_t offset, list rest) except? -1:
+    cdef iovec iov[EPL_IOV_MAX]
+    cdef int count = gather(iov, first, offset, rest)
+    cdef ssize_t n
+    while True:
+        n = c_writev(fd, iov, count)
         if n >= 0:
             return n
         if errno != EINTR:

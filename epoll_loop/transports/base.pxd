@@ -30,6 +30,7 @@ cdef class Transport(Channel):
     cpdef _close_fd(self)
     cpdef _fatal_error(self, exc, message)
     cdef _report(self, exc, message)
+    cdef _activity(self)
 
 
 cpdef _oserror(int number)

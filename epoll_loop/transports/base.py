@@ -185,9 +185,13 @@ class Transport(Channel):
             words.append("closing")
         words.append(f"fd={self.fd}")
         if self.fd >= 0 and not self._lost:
-            words.append("read=polling" if self._reading else "read=idle")
-            words.append(f"write=<{'polling' if self._size else 'idle'}, bufsize={self._size}>")
+            words.append(self._activity())
         return f"<{' '.join(words)}>"
+
+    def _activity(self) -> str:
+        reading = "polling" if self._reading else "idle"
+        writing = "polling" if self._size else "idle"
+        return f"read={reading} write=<{writing}, bufsize={self._size}>"
 
 
 def _oserror(number: int) -> OSError:
