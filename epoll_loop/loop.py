@@ -24,6 +24,8 @@ from epoll_loop.net.listen import Listening
 from epoll_loop.net.pipes import Pipes
 from epoll_loop.net.sendfile import Sendfile
 from epoll_loop.process.signals import Signals
+from epoll_loop.process.subprocesses import Subprocesses
+from epoll_loop.process.transport import SubprocessTransport
 
 T = TypeVar("T")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -39,7 +41,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
-class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(Connecting, Listening, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
@@ -50,6 +52,7 @@ class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEven
     __slots__ = (
         "_asyncgens",
         "_asyncgens_shut_down",
+        "_children",
         "_default_executor",
         "_exception_handler",
         "_executor_shut_down",
@@ -63,6 +66,7 @@ class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEven
         self._executor_shut_down = False
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shut_down = False
+        self._children: set[SubprocessTransport] = set()
         self._debug = sys.flags.dev_mode or (
             not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
         )
@@ -140,6 +144,7 @@ class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEven
         if self.is_closed():
             return
         self._flush_all()
+        self._children_close()
         self._signals_close()
         self._usable = False
         self._forget()
@@ -357,13 +362,16 @@ class Loop(Connecting, Listening, Pipes, Sendfile, Signals, asyncio.AbstractEven
         """Not there yet: NotImplementedError."""
         raise _missing("create_datagram_endpoint")
 
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("subprocess_shell")
 
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
+        raise _missing("connect_read_pipe")
+        raise _missing("connect_write_pipe")
         raise _missing("subprocess_exec")
+        raise _missing("subprocess_shell")
+    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
 
 
 def _missing(name: str) -> NotImplementedError:
