@@ -175,7 +175,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             raise
         finally:
             early, self._pending_calls = self._pending_calls, None
-        for callback, *args in early:
+        for callback, *args in early or ():
             loop.call_soon(callback, *args)
         await asyncio.sleep(0)
 
