@@ -1,7 +1,7 @@
 """The exit of a child: a pidfd of Linux in the poller, or a thread where there is no pidfd to be had.
 
-Both only tell that the child has ended. It is reaped in the loop's thread, by its own pid: until then the pid can not
-be given to another process, so a signal never hits a stranger, and no child but our own is ever waited for.
+Both only tell that the child has ended. It is reaped in the loop's thread (where the system has waitid(2)), and by its
+own pid: no other child is ever waited for, and until then no other process gets the pid, so no signal hits a stranger.
 """
 
 from __future__ import annotations
@@ -24,36 +24,38 @@ class ExitWatch:
     RuntimeError where there is neither a pidfd nor a thread left.
     """
 
-    def __init__(self, loop: Reactor, pid: int, exited: Callable[[], Any]) -> None:
+    def __init__(self, loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any]) -> None:
         self._loop = loop
         self._pidfd = -1
         try:
-            self._pidfd = os.pidfd_open(pid)
+            self._pidfd = os.pidfd_open(process.pid)
             loop.add_reader(self._pidfd, exited)
         except (AttributeError, OSError):
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
-            threading.Thread(
-                target=_wait, args=(loop, pid, exited), name=f"asyncio-waitpid-{pid}", daemon=True
-            ).start()
+            name = f"asyncio-waitpid-{process.pid}"
+            threading.Thread(target=_wait, args=(loop, process, exited), name=name, daemon=True).start()
 
     def close(self) -> None:
-        """Stop watching. What a thread still has to tell, it tells in vain."""
+        """Stop watching. What a thread has yet to tell, it tells in vain."""
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
 
-def _wait(loop: Reactor, pid: int, exited: Callable[[], Any]) -> None:
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        pass  # reaped already
+def _wait(loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any]) -> None:
+    if hasattr(os, "waitid"):
+        try:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # reaped already
+    else:
+        process.wait()
     try:
         loop.call_soon_threadsafe(exited)
     except RuntimeError:
-        pass  # the loop was closed meanwhile, which has killed and reaped the child
+        pass  # the loop was closed meanwhile, and has reaped the child itself
 
 
 def reap(process: subprocess.Popen[bytes]) -> int | None:

@@ -81,7 +81,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._pending_calls: list[tuple[Any, ...]] | None = []
         files = enumerate((process.stdin, process.stdout, process.stderr))
         self._pipes = {fd: PipeProtocol(self, fd, file) for fd, file in files if file is not None}
-        self._exit_watch = ExitWatch(loop, process.pid, self._exited)
+        self._exit_watch = ExitWatch(loop, process, self._exited)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -241,10 +241,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def _loop_closes(self) -> None:
         """Leave no process and no descriptor behind; the protocol is not told any more."""
-        if self._returncode is None:
-            assert self._proc is not None
-            if self._kill():
-                self._returncode = self._proc.wait()
+        process = self._proc
+        if process is not None and self._returncode is None:
+            if self._kill() and not self._loop._poller.forked:
+                self._returncode = process.wait()
             self._exit_watch.close()
             self._wake_waiters()
         for protocol in self._pipes.values():

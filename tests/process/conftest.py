@@ -1,0 +1,46 @@
+"""The tests of this folder run on asyncio's own loop too, which shows that they ask for what asyncio promises."""
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+import epoll_loop
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "epoll_loop": epoll_loop.new_event_loop,
+    "asyncio": asyncio.SelectorEventLoop,
+}
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS
+
+
+def children() -> set[int]:
+    """The child processes, zombies too."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended meanwhile
+            if parent == os.getpid():
+                found.add(int(name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every test leaves as many children and descriptors as there were before."""
+    before = children(), len(os.listdir("/proc/self/fd"))
+    yield
+    after = children(), len(os.listdir("/proc/self/fd"))
+    if after != before:
+        gc.collect()
+        after = children(), len(os.listdir("/proc/self/fd"))
+    assert after == before
