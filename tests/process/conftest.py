@@ -1,11 +1,13 @@
 """The tests of this folder run on asyncio's own loop too, which shows that they ask for what asyncio promises."""
 
 import asyncio
+import errno
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from children import refuse
 
 import epoll_loop
 
@@ -44,3 +46,11 @@ def nothing_left() -> Iterator[None]:
         gc.collect()
         after = children(), len(os.listdir("/proc/self/fd"))
     assert after == before
+
+
+@pytest.fixture(params=["pidfd", "thread"])
+def way(request, monkeypatch):
+    """The two ways."""
+    if request.param == "thread":
+        monkeypatch.setattr(os, "pidfd_open", refuse(errno.ENOSYS))
+    return request.param

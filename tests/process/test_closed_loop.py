@@ -1,0 +1,78 @@
+"""The loop is closed, or forked, with children running."""
+
+import asyncio
+import os
+import signal
+import sys
+import warnings
+
+import pytest
+from children import PIPES, drop, end, start, waiting_threads
+
+import epoll_loop
+
+
+def test_closed_with_a_child_running_the_loop_leaves_nothing():
+    """No process, no zombie, no descriptor; who waited for the exit has it."""
+    loop = epoll_loop.new_event_loop()
+
+    async def main():
+        transport, _ = await start("exec sleep 3600", **PIPES)
+        waiting = loop.create_task(transport._wait())
+        await asyncio.sleep(0)
+        (waiter,) = transport._exit_waiters
+        return transport, waiting, waiter
+
+    transport, waiting, waiter = held = list(loop.run_until_complete(main()))
+    waiting._log_destroy_pending = False
+    loop.close()
+    assert transport.get_returncode() == -signal.SIGKILL
+    assert waiter.done()
+    for file in ("stdin", "stdout", "stderr"):
+        assert getattr(transport.get_extra_info("subprocess"), file).closed
+    with pytest.raises(ProcessLookupError):
+        os.kill(transport.get_pid(), 0)
+    del transport, waiting, waiter
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        drop(held)
+
+
+@pytest.mark.parametrize("wait_for_thread", [True, False])
+def test_the_loop_is_closed_meanwhile(way, wait_for_thread):
+    loop = epoll_loop.new_event_loop()
+    process = loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "3600"))
+    threads = waiting_threads()
+    assert len(threads) == (way == "thread")
+    if wait_for_thread:
+        process.kill()
+        for thread in threads:
+            thread.join()
+    loop.close()
+    for thread in threads:
+        thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+    assert process.returncode == -signal.SIGKILL
+    held = [process]
+    del process
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        drop(held)
+
+
+def test_a_forked_child_leaves_the_parents_children_alone():
+    loop = epoll_loop.new_event_loop()
+    transport, protocol = loop.run_until_complete(start("exec sleep 3600", **PIPES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            transport.close()
+            loop.close()
+        finally:
+            os._exit(sys.exc_info() != (None, None, None))
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert transport.get_extra_info("subprocess").poll() is None
+    loop.run_until_complete(end(transport, protocol))
+    assert transport.get_returncode() == -signal.SIGKILL
+    loop.close()
