@@ -41,7 +41,9 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
-class Loop(Connecting, Listening, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(  # type: ignore[misc]
+    Connecting, Listening, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop
+):
     """An asyncio event loop on edge-triggered epoll(7).
 
     What asyncio documents under "Event Loop" holds here. One thread runs it; only `call_soon_threadsafe()` may be
@@ -361,17 +363,6 @@ class Loop(Connecting, Listening, Pipes, Sendfile, Subprocesses, Signals, asynci
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("create_datagram_endpoint")
-
-
-        """Not there yet: NotImplementedError."""
-        raise _missing("connect_read_pipe")
-        raise _missing("connect_write_pipe")
-        raise _missing("subprocess_exec")
-        raise _missing("subprocess_shell")
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
 
 
 def _missing(name: str) -> NotImplementedError:
