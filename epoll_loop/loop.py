@@ -140,13 +140,39 @@ class Loop(  # type: ignore[misc]
             raise RuntimeError(FORKED)
 
     def close(self) -> None:
-        """Send what is still queued, as far as the kernel takes it, and free everything. RuntimeError while running."""
+        """Send what is still queued, as far as the kernel takes it, and free everything. RuntimeError while running.
+
+        Callbacks that wait are dropped. But every transport is closed, with its `connection_lost()`, children are
+        killed, and who waits for either, or for a socket, is woken, by CancelledError where there is nothing to tell.
+        """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
         self._flush_all()
-        self._children_close()
+        try:
+            self._abandon()
+        finally:
+            self._release()
+
+    def _abandon(self) -> None:
+        """End what is in flight: channels, children, and who waits for them. Their callbacks run now or never."""
+        if self._poller.forked:
+            return
+        outer = events._get_running_loop()
+        self._thread_id = threading.get_ident()
+        events._set_running_loop(self)
+        try:
+            self._drop_callbacks()
+            self._abandon_children()
+            for channel in self._channels():
+                channel.abandon()
+            self._last_turns()
+        finally:
+            events._set_running_loop(outer)
+            self._thread_id = None
+
+    def _release(self) -> None:
         self._signals_close()
         self._usable = False
         self._forget()
@@ -164,7 +190,8 @@ class Loop(  # type: ignore[misc]
                 warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self, stacklevel=1)
             finally:  # the warning may be an error
                 if not self.is_running():
-                    self.close()
+                    self._flush_all()
+                    self._release()
 
     def __repr__(self) -> str:
         return (

@@ -22,6 +22,7 @@ cdef class Channel(Link):
     cdef carry_over(self)
     cdef turn(self)
     cdef on_ready(self)
+    cpdef abandon(self)
 
 
 cdef class Watch(Channel):
@@ -42,7 +43,7 @@ cdef class SocketWatch(Channel):
     @cython.locals(futures=list)
     cdef on_ready(self)
     cpdef wake(self)
-    cpdef cancel(self)
+    cpdef abandon(self)
 
 
 cdef _wake(list futures)

@@ -85,6 +85,9 @@ class Channel(Link):
     def on_ready(self) -> None:
         """Use the readiness: called once an iteration while there is any, with bounded work (I16)."""
 
+    def abandon(self) -> None:
+        """End at once: the loop is being closed. What is called back for that still gets a turn."""
+
 
 class Watch(Channel):
     """A descriptor whose owner is told by handles: `add_reader()`, `add_writer()`."""
@@ -166,8 +169,7 @@ class SocketWatch(Channel):
                 _wake(futures)
         self.readers = self.writers = None
 
-    def cancel(self) -> None:
-        """Cancel what everybody waits for."""
+    def abandon(self) -> None:
         for futures in (self.readers, self.writers):
             for future in futures or ():
                 future.cancel()

@@ -33,6 +33,7 @@ from epoll_loop.core.timers import TimerHandle, TimerQueue
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
 _LONGEST_SLEEP = 86400.0
 _NEVER = math.inf
+_LAST_TURNS = 16
 _RECYCLES = syscalls.COUNTS_REFERENCES
 
 
@@ -396,6 +397,22 @@ class Reactor:
     def _flush_all(self) -> None:
         # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
         while syscalls.pending(self._unflushed) and not self._poller.forked:
+            self._turns(self._unflushed)
+
+    def _drop_callbacks(self) -> None:
+        # Callbacks that wait are dropped, as asyncio's documentation says. Not so the ends of transports: descriptors
+        # and waiters depend on them.
+        link: Link
+        for _ in range(syscalls.pending(self._ready)):
+            link = self._ready.popleft()
+            if not isinstance(link, Handle):
+                self._ready.append(link)
+        self._incoming.clear()
+
+    def _last_turns(self) -> None:
+        # For what closing the loop has set going, and for who was woken by it; no more than that.
+        for _ in range(_LAST_TURNS):
+            self._turns(self._ready)
             self._turns(self._unflushed)
 
     def _forget(self) -> None:

@@ -104,9 +104,9 @@ class Subprocesses(Reactor):
             raise
         return transport, protocol
 
-    def _children_close(self) -> None:
+    def _abandon_children(self) -> None:
         for transport in list(self._children):
-            transport._loop_closes()
+            transport._abandon()
 
 
 def _check(

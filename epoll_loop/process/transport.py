@@ -19,7 +19,7 @@ from epoll_loop.process.exits import ExitWatch, reap
 if TYPE_CHECKING:
     import subprocess
 
-    from epoll_loop.process.subprocesses import Subprocesses
+    from epoll_loop.core.reactor import Reactor
 
 
 class PipeProtocol(asyncio.Protocol):
@@ -68,9 +68,10 @@ class PipeProtocol(asyncio.Protocol):
 class SubprocessTransport(asyncio.SubprocessTransport):
     """A child process. See `asyncio.SubprocessTransport`; `get_extra_info("subprocess")` is the `subprocess.Popen`."""
 
-    def __init__(self, loop: Subprocesses, protocol: Any, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, loop: Reactor, protocol: Any, process: subprocess.Popen[bytes]) -> None:
         super().__init__({"subprocess": process})
         self._closed = True  # as long as there is nothing to close
+        self._abandoned = False  # still open when the loop was closed
         self._loop: Any = loop
         self._protocol = protocol
         self._proc: subprocess.Popen[bytes] | None = process
@@ -142,7 +143,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             self._kill()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_closed", True) or getattr(self, "_abandoned", False):
             try:
                 warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             finally:  # the warning may be an error
@@ -239,16 +240,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._loop._children.discard(self)
         self._loop = self._proc = self._protocol = None
 
-    def _loop_closes(self) -> None:
-        """Leave no process and no descriptor behind; the protocol is not told any more."""
+    def _abandon(self) -> None:
+        """Leave no process and no descriptor behind: the loop is being closed."""
+        self._abandoned = not self._closed
+        self.close()
         process = self._proc
         if process is not None and self._returncode is None:
-            if self._kill() and not self._loop._poller.forked:
-                self._returncode = process.wait()
             self._exit_watch.close()
-            self._wake_waiters()
-        for protocol in self._pipes.values():
-            protocol.proc = None
-            protocol.close()
-            protocol.file.close()
-        self._forget()
+            if self._kill():
+                self._process_exited(process.wait())

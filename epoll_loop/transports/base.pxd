@@ -3,10 +3,20 @@ cimport cython
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport Channel
 from epoll_loop.core.reactor cimport Reactor
+from epoll_loop.core.syscalls cimport Link
+
+
+cdef class Loss(Link):
+    cdef object exc
+    cdef Transport transport
+
+    cdef turn(self)
+    cdef failed(self, exc)
 
 
 cdef class Transport(Channel):
     cdef dict __dict__
+    cdef bint _abandoned
     cdef public bint _closing
     cdef public object _context
     cdef public object _extra
@@ -24,6 +34,7 @@ cdef class Transport(Channel):
     cpdef set_protocol(self, protocol)
     cpdef close(self)
     cpdef _force_close(self, exc)
+    cpdef abandon(self)
     cdef _discard(self)
     cdef _lose(self, exc)
     @cython.locals(fd=int)

@@ -19,9 +19,29 @@ from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.core.poller import Channel
+from epoll_loop.core.syscalls import Link
 
 if TYPE_CHECKING:
     from epoll_loop.core.reactor import Reactor
+
+
+class Loss(Link):
+    """A transport that is on the ready queue, for its connection_lost()."""
+
+    __slots__ = ("exc", "transport")
+
+    def __init__(self, transport: Transport, exc: BaseException | None) -> None:
+        self.transport = transport
+        self.exc = exc
+
+    def turn(self) -> None:
+        syscalls.call1(self.transport._context, self.transport._call_connection_lost, self.exc)
+
+    def failed(self, exc: BaseException) -> None:
+        self.transport._report(exc, "Exception in protocol.connection_lost()")
+
+    def __repr__(self) -> str:
+        return f"<Loss of {self.transport!r}>"
 
 
 class Transport(Channel):
@@ -29,6 +49,7 @@ class Transport(Channel):
 
     __slots__ = (
         "__dict__",
+        "_abandoned",
         "_closing",
         "_context",
         "_extra",
@@ -66,6 +87,7 @@ class Transport(Channel):
         self._closing = False
         self._reading = True  # input goes to the protocol: not paused, not at its end, not closing
         self._lost = False
+        self._abandoned = False  # still open when the loop was closed
         self._size = 0  # bytes that the protocol wrote and the kernel has not taken yet
 
     # What asyncio.BaseTransport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
@@ -127,13 +149,17 @@ class Transport(Channel):
         self._discard()
         self._lose(exc)
 
+    def abandon(self) -> None:
+        self._abandoned = not self._closing
+        self._force_close(None)
+
     def _discard(self) -> None:
         """Drop what is not sent yet."""
 
     def _lose(self, exc: BaseException | None) -> None:
         self._lost = True
         self._loop._poller.remove(self)
-        self._loop.call_soon(self._call_connection_lost, exc, context=self._context)
+        self._loop._ready.append(Loss(self, exc))
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         protocol = self._protocol
@@ -171,7 +197,7 @@ class Transport(Channel):
         )
 
     def __del__(self) -> None:
-        if self.fd >= 0:
+        if self.fd >= 0 or self._abandoned:
             try:
                 warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
             finally:  # the warning may be an error

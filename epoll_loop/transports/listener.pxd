@@ -21,6 +21,7 @@ cdef class Listener(Channel):
     cdef object _timer
     cdef readonly object sock
 
+    cpdef abandon(self)
     cdef on_ready(self)
     @cython.locals(transport=StreamTransport, fd=int)
     cdef _connect(self, tuple accepted)

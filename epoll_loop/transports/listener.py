@@ -71,6 +71,9 @@ class Listener(Channel):
         self.sock.close()
         self._hold.close()
 
+    def abandon(self) -> None:
+        self._server.close()
+
     def on_ready(self) -> None:
         if not self.readable or self._timer is not None:
             return
