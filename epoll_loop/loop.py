@@ -20,6 +20,7 @@ from epoll_loop.core.epoll import FORKED
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
+from epoll_loop.net.datagrams import Datagrams
 from epoll_loop.net.listen import Listening
 from epoll_loop.net.pipes import Pipes
 from epoll_loop.net.sendfile import Sendfile
@@ -42,7 +43,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
 class Loop(  # type: ignore[misc]
-    Connecting, Listening, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop
+    Connecting, Listening, Datagrams, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop
 ):
     """An asyncio event loop on edge-triggered epoll(7).
 
@@ -386,10 +387,6 @@ class Loop(  # type: ignore[misc]
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there yet: NotImplementedError."""
         raise _missing("start_tls")
-
-    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("create_datagram_endpoint")
 
 
 def _missing(name: str) -> NotImplementedError:

@@ -16,6 +16,7 @@ cpdef double monotonic() except? -1
 cpdef object call(object context, object callback, tuple args)
 cpdef object call0(object context, object callback)
 cpdef object call1(object context, object callback, object arg)
+cpdef object call2(object context, object callback, object first, object second)
 cpdef object copy_context()
 cdef inline bint unshared(object value) noexcept:
     return epl_unshared(value)
@@ -35,6 +36,9 @@ cpdef int fileno(object sock) except -2
 cpdef object try_recv(object sock, object size)
 cpdef object try_recv_into(object sock, object buffer)
 cpdef object try_send(object sock, object data)
+cpdef object destination(int family, object address)
+cpdef list recv_datagrams(object sock, int fd, int family)
+cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destinations) except -1
 cpdef object close(object sock, int fd)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import functools
 import os
 import select
 import socket
@@ -18,7 +19,9 @@ from contextvars import Context, copy_context
 from typing import Any
 
 __all__ = [
+    "CONNECTED",
     "COUNTS_REFERENCES",
+    "DATAGRAMS",
     "EpollSet",
     "Link",
     "Queue",
@@ -27,14 +30,18 @@ __all__ = [
     "call",
     "call0",
     "call1",
+    "call2",
     "close",
     "copy_context",
+    "destination",
     "fileno",
     "monotonic",
     "read",
     "recv",
+    "recv_datagrams",
     "recv_into",
     "send",
+    "send_datagrams",
     "sendmsg",
     "socket_of",
     "try_recv",
@@ -57,6 +64,7 @@ FD_SETSIZE = 1024
 COUNTS_REFERENCES = False
 
 monotonic = time.monotonic
+call2 = Context.run
 call1 = Context.run
 call0 = Context.run
 pending = len  # the number of links in a queue
@@ -193,6 +201,84 @@ def try_send(sock: Any, data: Any) -> int | None:
         return sock.send(data, *_flags(sock))  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
+
+
+# The most datagrams that one recv_datagrams() returns, and the size that longer ones are cut to: asyncio's.
+DATAGRAMS = 32
+DATAGRAM_SIZE = 262144
+# The destination of what a connected socket sends.
+CONNECTED: Any = object()
+
+UNIX_PATH_MAX = 108
+
+_LIMITS = (0xFFFF, 0xFFFFF, 0xFFFFFFFF)  # port, flow label, scope id
+_scratch = memoryview(bytearray(DATAGRAM_SIZE))
+
+
+def recv_datagrams(sock: socket.socket, fd: int, family: int) -> list[tuple[bytes, Any] | OSError]:
+    """recvmmsg(2): what has come, (datagram, address of the sender) each; less than `DATAGRAMS` if that was all.
+
+    An error that the kernel reports, for an earlier datagram perhaps, is one of them.
+    """
+    found: list[tuple[bytes, Any] | OSError] = []
+    while len(found) < DATAGRAMS:
+        try:
+            # Into one buffer: for a new one malloc() would map fresh pages.
+            count, address = sock.recvfrom_into(_scratch)
+            found.append((bytes(_scratch[:count]), address))
+        except BlockingIOError:
+            break
+        except OSError as exc:
+            found.append(exc.with_traceback(None))  # no cycle through this frame
+    return found
+
+
+def destination(family: int, address: Any) -> Any:
+    """Return an address in the form that `send_datagrams()` sends without delay; None if that is not sure.
+
+    It is not, if the name of a host has to be looked up, or if something is wrong with it.
+    """
+    try:
+        return address if _is_numeric(family, address) else None
+    except TypeError:  # not hashable
+        return None
+
+
+@functools.lru_cache(1024)
+def _is_numeric(family: int, address: Any) -> bool:
+    try:
+        if family == socket.AF_UNIX:
+            return 0 < len(os.fsencode(address)) < UNIX_PATH_MAX
+        host, *numbers = address
+        socket.inet_pton(family, host)
+        limits = _LIMITS if family == socket.AF_INET6 else _LIMITS[:1]
+        return 1 <= len(numbers) <= len(limits) and all(
+            isinstance(number, int) and 0 <= number <= limit for number, limit in zip(numbers, limits, strict=False)
+        )
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def send_datagrams(sock: socket.socket, fd: int, datagrams: list[bytes], destinations: list[Any]) -> int:
+    """sendmmsg(2): the number of datagrams that the kernel took, in order; 0 if it has no room now.
+
+    Each goes to a `destination()`, or else to any address, `CONNECTED`, which is where the socket is connected to.
+    Raises what is wrong with the first one, as `socket.sendto()` does; the others are not tried then.
+    """
+    for i, data in enumerate(datagrams):
+        try:
+            to = destinations[i]
+            if to is CONNECTED:
+                sock.send(data)
+            else:
+                sock.sendto(data, to)
+        except BlockingIOError:
+            return i
+        except Exception:
+            if not i:
+                raise
+            return i  # the next call begins with this one, and says so
+    return len(datagrams)
 
 
 def close(sock: socket.socket | None, fd: int) -> None:

@@ -7,7 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 import os
 import select
@@ -113,11 +113,13 @@ cdef extern from * nogil:
         size_t iov_len
 
     struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
         iovec *msg_iov
         size_t msg_iovlen
 
     struct sockaddr:
-        pass
+        unsigned short sa_family
 
     struct in_addr:
         pass
@@ -199,6 +201,14 @@ cpdef object call1(object context, object callback, object arg):
     PyContext_Enter(context)
     try:
         return callback(arg)
+    finally:
+        PyContext_Exit(context)
+
+
+cpdef object call2(object context, object callback, object first, object second):
+    PyContext_Enter(context)
+    try:
+        return callback(first, second)
     finally:
         PyContext_Exit(context)
 
@@ -323,14 +333,13 @@ cpdef object accept(object sock, int fd):
 
 
 cpdef object address(object peer):
-    cdef SockAddr known
-    cdef sockaddr_in *inet
-    cdef sockaddr_in6 *inet6
     if type(peer) is not SockAddr:
         return peer
-    known = peer
-    inet = <sockaddr_in *> &known.raw
-    inet6 = &known.raw
+    return inet_address(<sockaddr_in *> &(<SockAddr> peer).raw)
+
+
+cdef object inet_address(sockaddr_in *inet):
+    cdef sockaddr_in6 *inet6 = <sockaddr_in6 *> inet
     if inet.sin_family == AF_INET:
         host = socket.inet_ntop(AF_INET, PyBytes_FromStringAndSize(<char *> &inet.sin_addr, 4))
         return host, ntohs(inet.sin_port)
@@ -403,6 +412,9 @@ cdef object would_block(int error):
     if error in (EAGAIN, EINTR):
         return None
     raise OSError(error, os.strerror(error))
+
+
+include "datagrams.pxi"
 
 
 cpdef object close(object sock, int fd):

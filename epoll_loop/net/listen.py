@@ -163,7 +163,7 @@ class Listening(Resolving):
                 for option in options:
                     sock.setsockopt(socket.SOL_SOCKET, option, 1)
                 if reuse_port:
-                    _set_reuse_port(sock)
+                    set_reuse_port(sock)
                 if family == socket.AF_INET6:
                     # IPv4 has a socket of its own; with both in one the second bind would fail.
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -200,7 +200,8 @@ def _bind_unix(path: str | bytes) -> socket.socket:
     return sock
 
 
-def _set_reuse_port(sock: socket.socket) -> None:
+def set_reuse_port(sock: socket.socket) -> None:
+    """Let other sockets have the same port, SO_REUSEPORT; ValueError where there is no such option."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise ValueError("reuse_port not supported by socket module")
     try:

@@ -23,6 +23,8 @@ AddrInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 # With these flags the C library looks at its arguments only: no DNS, no file, so no thread.
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NAME_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+# What the C library takes where no protocol is asked for.
+_PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
 class Resolving(_Base):
@@ -91,10 +93,10 @@ class Resolving(_Base):
 def _literal(host: Any, port: Any, kind: int) -> AddrInfo | None:
     """Return what getaddrinfo(3) makes of a numeric IPv4 address and port, without asking it; None for all else."""
     try:
-        if kind == socket.SOCK_STREAM and port.__class__ is int and 0 <= port <= 0xFFFF:
+        if port.__class__ is int and 0 <= port <= 0xFFFF:
             socket.inet_pton(socket.AF_INET, host)
-            return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
-    except (OSError, TypeError):
+            return socket.AF_INET, socket.SocketKind(kind), _PROTOCOLS[kind], "", (host, port)
+    except (OSError, TypeError, KeyError):
         pass
     return None
 

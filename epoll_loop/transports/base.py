@@ -130,6 +130,14 @@ class Transport(Channel):
         """Return True if the transport is closing or closed."""
         return self._closing
 
+    def _call_connection_made(self) -> None:
+        try:
+            syscalls.call1(self._context, self._protocol.connection_made, self)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "Exception in protocol.connection_made()")
+
     # The end
 
     def close(self) -> None:

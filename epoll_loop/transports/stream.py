@@ -209,12 +209,7 @@ class StreamTransport(ByteWriter):
         self.set_protocol(protocol)
         if self._server is not None:
             self._server._attach(self)
-        try:
-            syscalls.call1(self._context, protocol.connection_made, self)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._report(exc, "Exception in protocol.connection_made()")
+        self._call_connection_made()
 
 
 def open_stream(

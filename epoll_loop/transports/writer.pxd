@@ -24,4 +24,4 @@ cdef class ByteWriter(WriteTransport):
     cdef _discard(self)
 
 
-cdef _as_bytes(data)
+cpdef _as_bytes(data)

@@ -1,0 +1,261 @@
+# The compiled half of `recv_datagrams()` and its family; a part of syscalls.pyx.
+
+cdef extern from * nogil:
+    """
+    #include <arpa/inet.h>
+    #include <stddef.h>
+    #include <sys/un.h>
+
+    enum { EPL_DATAGRAM_SIZE = 262144, EPL_DATAGRAMS = 32, EPL_SENDS = 64, EPL_PEERS = 1024 };
+
+    typedef union {
+        struct sockaddr any;
+        struct sockaddr_in inet;
+        struct sockaddr_in6 inet6;
+        struct sockaddr_un local;
+        uint32_t words[sizeof(struct sockaddr_un) / sizeof(uint32_t)];
+    } epl_address;
+
+    /* Where recvmmsg(2) puts datagrams, for every loop: see epl_scratch. Only the pages that are touched cost memory; the
+       odd distance keeps the beginnings of the buffers from sharing the same lines of the processor's caches. */
+    static char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE + 4096 + 64];
+
+    static unsigned int epl_slot(uint64_t hash) {
+        return (unsigned int) (hash * 0x9e3779b97f4a7c15u >> 32) % EPL_PEERS;
+    }
+
+    static unsigned int epl_slot_of_address(const epl_address *address, socklen_t size) {
+        uint64_t hash = 0;
+        for (socklen_t i = 0; i < size / sizeof(uint32_t); i++)
+            hash = (hash ^ address->words[i]) * 0x9e3779b97f4a7c15u;
+        return epl_slot(hash ^ hash >> 32);
+    }
+
+    static unsigned int epl_slot_of_object(const PyObject *object) {
+        return epl_slot((uintptr_t) object);
+    }
+    """
+    enum:
+        EPL_DATAGRAM_SIZE
+        EPL_DATAGRAMS
+        EPL_SENDS
+        EPL_PEERS
+        EPL_PATH "offsetof(struct sockaddr_un, sun_path)"
+        AF_UNIX
+
+    struct sockaddr_un:
+        char sun_path[108]
+
+    ctypedef union epl_address:
+        sockaddr any
+        sockaddr_in inet
+        sockaddr_in6 inet6
+        sockaddr_un local
+
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+
+    char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE]
+
+    unsigned int epl_slot_of_address(epl_address *address, socklen_t size)
+    unsigned int epl_slot_of_object(object value)
+    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
+    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
+    int inet_pton(int family, const char *text, void *address)
+    unsigned short htons(unsigned short value)
+    uint32_t htonl(uint32_t value)
+
+DATAGRAM_SIZE = EPL_DATAGRAM_SIZE
+DATAGRAMS = EPL_DATAGRAMS
+CONNECTED = Destination.__new__(Destination)
+
+
+@cython.final
+cdef class Destination:
+    """An address in both forms: Python's, and the kernel's. Of size 0: the peer of a connected socket."""
+    cdef object address
+    cdef epl_address raw
+    cdef socklen_t size
+
+
+# The last ones, by what they are looked up by: the kernel's form of a sender, and the very object that datagram_received()
+# was given, or that the program sends to again and again. They are never wrong: an address does not change.
+cdef list by_raw = [None] * EPL_PEERS
+cdef list by_object = [None] * EPL_PEERS
+
+
+cpdef object destination(int family, object address):
+    cdef unsigned int slot = epl_slot_of_object(address)
+    cdef Destination found = by_object[slot]
+    if found is not None and found.address is address and found.raw.any.sa_family == family:
+        return found
+    found = Destination.__new__(Destination)
+    found.address = address
+    found.raw.any.sa_family = family
+    if family == AF_UNIX:
+        found.size = parse_unix(&found.raw.local, address)
+    elif type(address) is tuple and len(address) >= 2 and is_int(address[1], 0xFFFF):
+        if family == AF_INET:
+            found.size = parse_inet(&found.raw.inet, address)
+        elif family == AF_INET6:
+            found.size = parse_inet6(&found.raw.inet6, address)
+    if found.size == 0:
+        return None
+    by_object[slot] = found
+    return found
+
+
+cdef bint is_int(object value, object limit):
+    return type(value) is int and 0 <= value <= limit
+
+
+cdef bint is_numeric(int family, object host, void *raw):
+    return type(host) is str and host.isascii() and "\0" not in host and inet_pton(family, (<str> host).encode(), raw) == 1
+
+
+cdef socklen_t parse_inet(sockaddr_in *raw, tuple address) except? 0:
+    if len(address) != 2 or not is_numeric(AF_INET, address[0], &raw.sin_addr):
+        return 0
+    raw.sin_port = htons(address[1])
+    return sizeof(sockaddr_in)
+
+
+cdef socklen_t parse_inet6(sockaddr_in6 *raw, tuple address) except? 0:
+    if len(address) > 4 or not is_numeric(AF_INET6, address[0], &raw.sin6_addr):
+        return 0
+    raw.sin6_port = htons(address[1])
+    if len(address) > 2:
+        if not is_int(address[2], 0xFFFFF):
+            return 0
+        raw.sin6_flowinfo = htonl(address[2])
+    if len(address) > 3:
+        if not is_int(address[3], 0xFFFFFFFF):
+            return 0
+        raw.sin6_scope_id = address[3]
+    return sizeof(sockaddr_in6)
+
+
+cdef socklen_t parse_unix(sockaddr_un *raw, object address) except? 0:
+    cdef bytes path
+    try:
+        path = os.fsencode(address) if type(address) is str else address if type(address) is bytes else b""
+    except UnicodeError:
+        return 0
+    if not 0 < len(path) < sizeof(raw.sun_path) or (b"\0" in path[1:] and path[0]):
+        return 0
+    memcpy(raw.sun_path, PyBytes_AS_STRING(path), len(path))
+    # A file's name ends with a zero byte, which counts; one in the abstract space only begins with one. See unix(7).
+    return EPL_PATH + len(path) + (path[0] != 0)
+
+
+cdef object sender(epl_address *raw, socklen_t size):
+    cdef unsigned int slot
+    cdef Destination found
+    if size <= EPL_PATH:
+        return None  # a Unix socket without a name
+    slot = epl_slot_of_address(raw, size)
+    found = by_raw[slot]
+    if found is not None and found.size == size and memcmp(&found.raw, raw, size) == 0:
+        return found.address
+    found = Destination.__new__(Destination)
+    memcpy(&found.raw, raw, size)
+    found.size = size
+    if raw.any.sa_family == AF_UNIX:
+        found.address = unix_address(&raw.local, size)
+    else:
+        found.address = inet_address(&raw.inet)
+    by_raw[slot] = found
+    by_object[epl_slot_of_object(found.address)] = found
+    return found.address
+
+
+cdef object unix_address(sockaddr_un *raw, socklen_t size):
+    cdef bytes path = PyBytes_FromStringAndSize(raw.sun_path, size - EPL_PATH)
+    return path if path[0] == 0 else os.fsdecode(path.partition(b"\0")[0])
+
+
+cpdef list recv_datagrams(object sock, int fd, int family):
+    cdef mmsghdr messages[EPL_DATAGRAMS]
+    cdef iovec vectors[EPL_DATAGRAMS]
+    cdef epl_address names[EPL_DATAGRAMS]
+    cdef list found = [], chunks = []
+    cdef int i, n
+    if family not in (AF_INET, AF_INET6, AF_UNIX):
+        return recv_each(sock)
+    memset(messages, 0, sizeof(messages))
+    for i in range(EPL_DATAGRAMS):
+        vectors[i].iov_base = epl_datagrams[i]
+        vectors[i].iov_len = EPL_DATAGRAM_SIZE
+        messages[i].msg_hdr.msg_iov = &vectors[i]
+        messages[i].msg_hdr.msg_iovlen = 1
+        messages[i].msg_hdr.msg_name = &names[i]
+        messages[i].msg_hdr.msg_namelen = sizeof(epl_address)
+    while len(found) < EPL_DATAGRAMS:
+        n = recvmmsg(fd, messages, EPL_DATAGRAMS - len(found), 0, NULL)
+        if n >= 0:
+            # The bytes of all of them first: all else may run the garbage collector, and that a finalizer, in which
+            # another thread's loop uses the same buffers.
+            for i in range(n):
+                chunks.append(epl_bytes(epl_datagrams[i], messages[i].msg_len))
+            for i in range(n):
+                found.append((chunks[i], sender(&names[i], messages[i].msg_hdr.msg_namelen)))
+            break
+        if errno == EAGAIN:
+            break
+        if errno != EINTR:
+            found.append(OSError(errno, os.strerror(errno)))
+    return found
+
+
+cdef list recv_each(object sock):
+    # A family that is rarer than these, whose addresses are the socket module's business.
+    cdef list found = []
+    while len(found) < EPL_DATAGRAMS:
+        try:
+            found.append(sock.recvfrom(EPL_DATAGRAM_SIZE))
+        except BlockingIOError:
+            break
+        except OSError as exc:
+            found.append(exc.with_traceback(None))
+    return found
+
+
+cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destinations) except -1:
+    cdef mmsghdr messages[EPL_SENDS]
+    cdef iovec vectors[EPL_SENDS]
+    cdef int i, n, count = min(len(datagrams), EPL_SENDS)
+    cdef bytes data
+    cdef Destination to
+    for i in range(count):
+        if type(destinations[i]) is not Destination:
+            count = i
+            break
+        data = datagrams[i]
+        to = destinations[i]
+        vectors[i].iov_base = PyBytes_AS_STRING(data)
+        vectors[i].iov_len = PyBytes_GET_SIZE(data)
+        memset(&messages[i], 0, sizeof(messages[i]))
+        messages[i].msg_hdr.msg_iov = &vectors[i]
+        messages[i].msg_hdr.msg_iovlen = 1
+        if to.size:
+            messages[i].msg_hdr.msg_name = &to.raw
+            messages[i].msg_hdr.msg_namelen = to.size
+    if count == 0:
+        return send_one(sock, datagrams[0], destinations[0])
+    while True:
+        n = sendmmsg(fd, messages, count, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno == EAGAIN:
+            return 0
+        if errno != EINTR:
+            raise OSError(errno, os.strerror(errno))
+
+
+cdef Py_ssize_t send_one(object sock, bytes data, object address) except -1:
+    try:
+        sock.sendto(data, address)
+        return 1
+    except BlockingIOError:
+        return 0

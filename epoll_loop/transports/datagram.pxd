@@ -1,0 +1,46 @@
+cimport cython
+
+from epoll_loop.core cimport syscalls
+from epoll_loop.transports.base cimport Transport
+from epoll_loop.transports.flow cimport WriteTransport
+from epoll_loop.transports.writer cimport _as_bytes
+
+cdef int _BUDGET
+cdef Py_ssize_t _FLUSH_AT
+cdef Py_ssize_t _FLUSH_COUNT
+cdef Py_ssize_t _HEADER
+cdef double _FIRST_RETRY
+cdef double _LAST_RETRY
+
+
+cdef class DatagramTransport(WriteTransport):
+    cdef public object _address
+    cdef list _batch
+    cdef bint _connected
+    cdef list _datagrams
+    cdef double _delay
+    cdef list _destinations
+    cdef int _family
+    cdef object _received
+    cdef object _timer
+    cdef bint _unheard
+
+    cdef turn(self)
+    @cython.locals(batch=list)
+    cdef _receive(self)
+    cdef failed(self, exc)
+    cdef interrupted(self)
+    cdef _error_received(self, exc)
+    cpdef set_protocol(self, protocol)
+    @cython.locals(chunk=bytes)
+    cpdef sendto(self, data, addr=*)
+    @cython.locals(sent=Py_ssize_t)
+    cdef _send(self)
+    @cython.locals(data=bytes)
+    cdef _consume(self, Py_ssize_t sent)
+    cdef _discard(self)
+    cdef _retry_later(self)
+
+
+@cython.locals(transport=DatagramTransport)
+cpdef DatagramTransport open_datagrams(loop, sock, protocol, address, bint borrowed)

@@ -1,0 +1,253 @@
+"""DatagramTransport: a UDP socket, or a Unix datagram socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio.trsock import TransportSocket
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.transports.base import Transport
+from epoll_loop.transports.flow import WriteTransport
+from epoll_loop.transports.writer import _as_bytes
+
+if TYPE_CHECKING:
+    from epoll_loop.core.reactor import Reactor
+
+_BUDGET = syscalls.DATAGRAMS
+# More than this goes at once: datagrams that lie in a queue keep nobody busy.
+_FLUSH_AT = 65536
+_FLUSH_COUNT = 64
+# What a datagram counts for beyond its bytes, so that empty ones count too; asyncio's number, from 3.13 on.
+_HEADER = 8
+# Seconds between two tries where the kernel does not tell.
+_FIRST_RETRY = 0.001
+_LAST_RETRY = 0.1
+
+
+class _AsyncioTransport(asyncio.Transport, asyncio.DatagramTransport):
+    """What isinstance() is told: asyncio's datagram transports are both."""
+
+    __slots__ = ()
+
+
+class DatagramTransport(WriteTransport):
+    """The transport of `create_datagram_endpoint()`. See "Transports and Protocols" of asyncio."""
+
+    __slots__ = (
+        "_address",
+        "_batch",
+        "_connected",
+        "_datagrams",
+        "_delay",
+        "_destinations",
+        "_family",
+        "_received",
+        "_timer",
+        "_unheard",
+    )
+
+    def __init__(
+        self,
+        loop: Reactor,
+        sock: socket.socket,
+        fd: int,
+        peer: Any,
+        context: Context,
+        address: Any,
+    ) -> None:
+        WriteTransport.__init__(self, loop, sock, fd, peer, context, None)
+        self._address = address  # the only one that datagrams may go to, or None
+        self._family = int(sock.family)
+        self._connected = peer is not None
+        self._received: Any = None  # looked up once, not with each datagram
+        self._batch: list[Any] = []  # received and not delivered yet, the last one first
+        self._datagrams: list[bytes] = []  # the queue of unsent ones
+        self._destinations: list[Any] = []  # where to, each of them
+        # A Unix socket is told when the queue of the peer that it is connected to has room again, but not of others'.
+        self._unheard = sock.family == socket.AF_UNIX and peer is None
+        self._timer: Any = None  # to try again
+        self._delay = _FIRST_RETRY
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return _AsyncioTransport
+
+    # Receiving
+
+    def turn(self) -> None:
+        self.queued = False
+        if not self.armed:
+            return
+        if self._size and self.writable and not self._unflushed:
+            self.flush()
+        if self._reading and (self.readable or self._batch):
+            self._receive()
+
+    def _receive(self) -> None:
+        batch = self._batch
+        if not batch:
+            # A bounded number an iteration (I16). All but EAGAIN leaves `readable` set (I14): recvmmsg(2) stops early
+            # at that, or at an error that came meanwhile, which it keeps and whose edge is still to come.
+            batch = self._batch = syscalls.recv_datagrams(self._sock, self.fd, self._family)
+            self.readable = len(batch) == _BUDGET
+            batch.reverse()
+        if self.readable:
+            self.carry_over()
+        while batch and self._reading:
+            item = batch.pop()
+            if isinstance(item, tuple):
+                syscalls.call2(self._context, self._received, item[0], item[1])
+            else:
+                self._error_received(item)
+        batch.clear()  # closed: as lost as what is still in the kernel
+
+    def failed(self, exc: BaseException) -> None:
+        self._report(exc, "Exception in protocol.datagram_received()")
+        if self._batch:
+            self.carry_over()
+
+    def interrupted(self) -> None:
+        WriteTransport.interrupted(self)
+        self._loop.call_soon(self._go_on, context=self._context)
+
+    def _go_on(self) -> None:
+        if self._batch:
+            self.carry_over()
+
+    def _error_received(self, exc: BaseException) -> None:
+        try:
+            syscalls.call1(self._context, self._protocol.error_received, exc)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, "Exception in protocol.error_received()")
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Let another protocol have the datagrams from now on."""
+        Transport.set_protocol(self, protocol)
+        self._received = getattr(protocol, "datagram_received", None)
+
+    # Sending
+
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
+        """Send a datagram, which may be empty, without blocking: it is queued, and leaves with this iteration.
+
+        A mutable buffer is copied. TypeError if it is not bytes-like, ValueError if there is a `remote_addr` and `addr`
+        is another one. What the kernel says against a datagram goes to `error_received()`, and it is dropped.
+        """
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if self._address is not None:
+            if addr is not None and addr != self._address:
+                raise ValueError(f"Invalid address: must be None or {self._address}")
+            addr = self._address
+        if self._lost:
+            self._write_lost()
+            return
+        chunk = data
+        if self._connected and (addr is None or self._peer):
+            destination = syscalls.CONNECTED
+        else:
+            destination = syscalls.destination(self._family, addr)
+        self._datagrams.append(chunk)
+        self._destinations.append(addr if destination is None else destination)
+        self._size += len(chunk) + _HEADER
+        if self.writable:
+            if destination is not None and self._size < _FLUSH_AT and len(self._datagrams) < _FLUSH_COUNT:
+                if not self._unflushed:
+                    self._flush_later()
+                return
+            self._send()
+        self._settle()
+
+    def _send(self) -> None:
+        while self._datagrams:
+            try:
+                sent = syscalls.send_datagrams(self._sock, self.fd, self._datagrams, self._destinations)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._consume(1)  # first: the protocol may send, close or abort
+                if isinstance(exc, OSError):
+                    self._error_received(exc)
+                else:
+                    self._fatal_error(exc, "Fatal write error on datagram transport")
+                continue
+            if not sent:
+                self.writable = False
+                if self._unheard:
+                    self._retry_later()
+                return
+            self._consume(sent)
+
+    def _consume(self, sent: int) -> None:
+        if sent == len(self._datagrams):
+            self._discard()
+            return
+        for data in self._datagrams[:sent]:
+            self._size -= len(data) + _HEADER
+        del self._datagrams[:sent]
+        del self._destinations[:sent]
+        self._delay = _FIRST_RETRY
+
+    def _discard(self) -> None:
+        self._datagrams.clear()
+        self._destinations.clear()
+        self._size = 0
+        self._delay = _FIRST_RETRY
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _retry_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._delay, self._retry, context=self._context)
+            self._delay = min(2 * self._delay, _LAST_RETRY)
+
+    def _retry(self) -> None:
+        self._timer = None
+        self.writable = True
+        self.flush()
+
+    # What is known of it
+
+    def _find_extra(self, name: str) -> Any:
+        if name == "peername":
+            return self._peer
+        if self.fd < 0:
+            return None
+        if name == "socket":
+            return TransportSocket(self._sock)
+        if name == "sockname":
+            return self._sock.getsockname()
+        return None
+
+
+def open_datagrams(
+    loop: Reactor, sock: socket.socket, protocol: Any, address: Any, borrowed: bool
+) -> DatagramTransport:
+    """Return the transport of a non-blocking datagram socket; `connection_made()` has been called.
+
+    Datagrams go to `address` only, unless it is None. A `borrowed` socket is its giver's too, who may close it. OSError
+    if the socket can not be registered; it is left open then.
+    """
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        peer = None
+    transport = DatagramTransport(loop, sock, sock.fileno(), peer, syscalls.copy_context(), address)
+    if borrowed:
+        transport._hold = sock.makefile("rb", buffering=0)
+    try:
+        loop._poller.add(transport, True)
+    except OSError:
+        transport.fd = -1  # not ours
+        if borrowed:
+            transport._hold.close()
+        raise
+    transport.set_protocol(protocol)
+    transport._call_connection_made()
+    return transport
