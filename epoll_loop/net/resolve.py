@@ -24,7 +24,7 @@ AddrInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NAME_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 # What the C library takes where no protocol is asked for.
-_PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+_PROTOCOLS: dict[int, int] = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
 class Resolving(_Base):

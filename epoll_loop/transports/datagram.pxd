@@ -5,6 +5,7 @@ from epoll_loop.transports.base cimport Transport
 from epoll_loop.transports.flow cimport WriteTransport
 from epoll_loop.transports.writer cimport _as_bytes
 
+cdef int _AF_UNIX
 cdef int _BUDGET
 cdef Py_ssize_t _FLUSH_AT
 cdef Py_ssize_t _FLUSH_COUNT
@@ -18,12 +19,12 @@ cdef class DatagramTransport(WriteTransport):
     cdef list _batch
     cdef bint _connected
     cdef list _datagrams
+    cdef bint _deaf
     cdef double _delay
     cdef list _destinations
     cdef int _family
     cdef object _received
     cdef object _timer
-    cdef bint _unheard
 
     cdef turn(self)
     @cython.locals(batch=list)
@@ -39,7 +40,8 @@ cdef class DatagramTransport(WriteTransport):
     @cython.locals(data=bytes)
     cdef _consume(self, Py_ssize_t sent)
     cdef _discard(self)
-    cdef _retry_later(self)
+    cdef _blocked(self)
+    cdef bint _shows_writable(self)
 
 
 @cython.locals(transport=DatagramTransport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from asyncio.trsock import TransportSocket
 from contextvars import Context
@@ -22,6 +23,7 @@ _FLUSH_AT = 65536
 _FLUSH_COUNT = 64
 # What a datagram counts for beyond its bytes, so that empty ones count too; asyncio's number, from 3.13 on.
 _HEADER = 8
+_AF_UNIX = int(socket.AF_UNIX)
 # Seconds between two tries where the kernel does not tell.
 _FIRST_RETRY = 0.001
 _LAST_RETRY = 0.1
@@ -41,12 +43,12 @@ class DatagramTransport(WriteTransport):
         "_batch",
         "_connected",
         "_datagrams",
+        "_deaf",
         "_delay",
         "_destinations",
         "_family",
         "_received",
         "_timer",
-        "_unheard",
     )
 
     def __init__(
@@ -66,10 +68,9 @@ class DatagramTransport(WriteTransport):
         self._batch: list[Any] = []  # received and not delivered yet, the last one first
         self._datagrams: list[bytes] = []  # the queue of unsent ones
         self._destinations: list[Any] = []  # where to, each of them
-        # A Unix socket is told when the queue of the peer that it is connected to has room again, but not of others'.
-        self._unheard = sock.family == socket.AF_UNIX and peer is None
-        self._timer: Any = None  # to try again
+        self._timer: Any = None  # to try again where the kernel does not tell, see _blocked()
         self._delay = _FIRST_RETRY
+        self._deaf = False  # for the next OUT edge
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -82,7 +83,10 @@ class DatagramTransport(WriteTransport):
         if not self.armed:
             return
         if self._size and self.writable and not self._unflushed:
-            self.flush()
+            if self._deaf:
+                self._deaf = self.writable = False
+            else:
+                self.flush()
         if self._reading and (self.readable or self._batch):
             self._receive()
 
@@ -177,9 +181,7 @@ class DatagramTransport(WriteTransport):
                     self._fatal_error(exc, "Fatal write error on datagram transport")
                 continue
             if not sent:
-                self.writable = False
-                if self._unheard:
-                    self._retry_later()
+                self._blocked()
                 return
             self._consume(sent)
 
@@ -202,13 +204,25 @@ class DatagramTransport(WriteTransport):
             self._timer.cancel()
             self._timer = None
 
-    def _retry_later(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._delay, self._retry, context=self._context)
-            self._delay = min(2 * self._delay, _LAST_RETRY)
+    def _blocked(self) -> None:
+        # Of a Unix socket it may be the queue of the receiver that is full. Unless that is the peer that we are
+        # connected to, the socket is writable all the same, and no edge says when there is room again. An edge comes at
+        # once, of the try that failed; and one when a datagram of ours is read, but not when it is another one's.
+        self.writable = False
+        if self._family == _AF_UNIX and self._shows_writable():
+            self._deaf = True
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._delay, self._retry, context=self._context)
+                self._delay = min(2 * self._delay, _LAST_RETRY)
+
+    def _shows_writable(self) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def _retry(self) -> None:
         self._timer = None
+        self._deaf = False
         self.writable = True
         self.flush()
 
