@@ -32,7 +32,7 @@ cdef class Transport(Channel):
 
     cpdef _find_extra(self, name)
     cpdef set_protocol(self, protocol)
-    cdef _call_connection_made(self)
+    cdef _begin(self, protocol)
     cpdef close(self)
     cpdef _force_close(self, exc)
     cpdef abandon(self)

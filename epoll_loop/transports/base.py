@@ -130,9 +130,10 @@ class Transport(Channel):
         """Return True if the transport is closing or closed."""
         return self._closing
 
-    def _call_connection_made(self) -> None:
+    def _begin(self, protocol: Any) -> None:
+        self.set_protocol(protocol)
         try:
-            syscalls.call1(self._context, self._protocol.connection_made, self)
+            syscalls.call1(self._context, protocol.connection_made, self)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

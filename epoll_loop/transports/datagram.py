@@ -262,6 +262,5 @@ def open_datagrams(
         if borrowed:
             transport._hold.close()
         raise
-    transport.set_protocol(protocol)
-    transport._call_connection_made()
+    transport._begin(protocol)
     return transport

@@ -42,4 +42,3 @@ cpdef PipeReadTransport open_read_pipe(loop, pipe, protocol)
 cpdef PipeWriteTransport open_write_pipe(loop, pipe, protocol)
 @cython.locals(poller=Epoll)
 cdef bint _register(Transport transport) except -1
-cdef _begin(Transport transport, protocol)

@@ -206,7 +206,7 @@ def open_read_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeReadTransport
         transport._always_ready = True
         transport.readable = True
         transport.carry_over()
-    _begin(transport, protocol)
+    transport._begin(protocol)
     return transport
 
 
@@ -224,7 +224,7 @@ def open_write_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeWriteTranspo
     transport = PipeWriteTransport(loop, pipe, fd, device)
     if not _register(transport):
         transport._always_ready = True
-    _begin(transport, protocol)
+    transport._begin(protocol)
     return transport
 
 
@@ -247,13 +247,3 @@ def _register(transport: Transport) -> bool:
             transport._hold.close()
         raise
     return True
-
-
-def _begin(transport: Transport, protocol: Any) -> None:
-    transport.set_protocol(protocol)
-    try:
-        syscalls.call1(transport._context, protocol.connection_made, transport)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as exc:
-        transport._report(exc, "Exception in protocol.connection_made()")

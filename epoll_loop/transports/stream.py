@@ -206,10 +206,9 @@ class StreamTransport(ByteWriter):
             watch.wake()  # whoever waits for the socket is told that it has a transport now
             if self.readable:
                 self.carry_over()
-        self.set_protocol(protocol)
         if self._server is not None:
             self._server._attach(self)
-        self._call_connection_made()
+        self._begin(protocol)
 
 
 def open_stream(
