@@ -6,10 +6,13 @@ level-triggered, and yet no event comes.
 """
 
 import errno
+import fcntl
 import os
+import pty
 import select
 import socket
 import struct
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,3 +304,126 @@ def test_k19_udp_refused(ep):
         sock.send(b"to nobody")
         fence(sock.fileno(), select.POLLERR)
         assert ep.poll(0) == [(sock.fileno(), OUT | ERR)]
+
+
+# --- pipes and terminals
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Both ends, non-blocking."""
+    ends = os.pipe2(os.O_NONBLOCK)
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """(master, slave), non-blocking; the slave may be closed."""
+    master, slave = pty.openpty()
+    for fd in (master, slave):
+        os.set_blocking(fd, False)
+    yield master, slave
+    os.close(master)
+    try:
+        os.close(slave)
+    except OSError:
+        pass
+
+
+def has_input(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_k20_pipe_out_is_earned_by_a_short_write_and_comes_with_a_page_of_room(ep, pipe):
+    reader, writer = pipe
+    register(ep, writer)
+    taken = os.write(writer, bytes(1 << 20))
+    assert 0 < taken < 1 << 20
+    page = os.sysconf("SC_PAGE_SIZE")
+    os.read(reader, page - 1)
+    assert ep.poll(0) == []
+    os.read(reader, 1)
+    assert ep.poll(0) == [(writer, OUT)]
+    os.read(reader, page)
+    assert ep.poll(0) == []
+
+
+def test_k21_packets_of_a_pipe_share_one_edge_and_are_read_one_by_one(ep, pipe):
+    reader, writer = pipe
+    register(ep, reader)
+    fcntl.fcntl(writer, fcntl.F_SETFL, os.O_DIRECT | os.O_NONBLOCK)  # the reader's flags do not show it
+    os.write(writer, b"one")
+    os.write(writer, b"two")
+    assert ep.poll(0) == [(reader, IN)]
+    assert os.read(reader, 100) == b"one"  # short, and yet there is more
+    assert ep.poll(0) == []
+    assert has_input(reader)
+    assert os.read(reader, 100) == b"two"
+    assert not has_input(reader)
+
+
+def test_k22_lines_of_a_terminal_are_read_one_by_one(ep, terminal):
+    master, slave = terminal
+    os.write(master, b"one\ntwo\n")
+    fence(slave, select.POLLIN)
+    assert os.read(slave, 100) == b"one\n"  # short, and yet there is more
+    assert has_input(slave)
+    assert os.read(slave, 100) == b"two\n"
+    assert not has_input(slave)
+
+
+@pytest.mark.parametrize("direction", ["to the slave", "to the master"])
+def test_k23_terminal_out_is_earned_by_a_blocked_write(ep, terminal, direction):
+    writer, reader = terminal if direction == "to the slave" else reversed(terminal)
+    tty.setraw(terminal[1])
+    register(ep, writer)
+    written = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            written += os.write(writer, bytes(65536))
+    assert ep.poll(0) == []
+    while written:
+        fence(reader, select.POLLIN)
+        written -= len(os.read(reader, 65536))
+    assert ep.poll(WAIT) == [(writer, OUT)]
+
+
+def test_k24_slave_closed_is_hup_and_then_eio_after_the_data(ep, terminal):
+    master, slave = terminal
+    register(ep, master)
+    tty.setraw(slave)
+    os.write(slave, b"last")
+    os.close(slave)
+    fence(master, select.POLLIN | select.POLLHUP)
+    assert ep.poll(0) == [(master, IN | OUT | HUP)]
+    assert os.read(master, 100) == b"last"
+    with pytest.raises(OSError, match=r"Errno 5\b"):
+        os.read(master, 100)
+
+
+def test_k25_a_device_that_is_always_ready_is_refused(ep):
+    fd = os.open("/dev/null", os.O_RDWR)
+    try:
+        with pytest.raises(PermissionError):
+            ep.register(fd, INTEREST)
+        assert has_input(fd)
+    finally:
+        os.close(fd)
+
+
+def test_k26_a_number_is_registered_once_and_a_dup_of_it_again(ep, pipe):
+    reader, writer = pipe
+    register(ep, reader)
+    with pytest.raises(FileExistsError):
+        ep.register(reader, INTEREST)
+    dup = os.dup(reader)
+    try:
+        register(ep, dup)
+        os.write(writer, b"x")
+        assert sorted(ep.poll(0)) == sorted([(reader, IN), (dup, IN)])
+    finally:
+        os.close(dup)

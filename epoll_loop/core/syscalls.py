@@ -35,6 +35,7 @@ __all__ = [
     "copy_context",
     "destination",
     "fileno",
+    "has_input",
     "monotonic",
     "read",
     "recv",
@@ -126,6 +127,13 @@ def read(fd: int) -> bytes | int:
         return os.read(fd, RECV_SIZE)
     except OSError as exc:
         return -(exc.errno or errno.EIO)
+
+
+def has_input(fd: int) -> bool:
+    """Return True if a read would not block: there is data, the end or an error. See poll(2)."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def write(fd: int, data: bytes, offset: int) -> int:

@@ -17,6 +17,7 @@ import sysconfig
 cdef extern from * nogil:
     """
     #include <netinet/in.h>
+    #include <poll.h>
     #include <stdint.h>
     #include <string.h>
     #include <sys/epoll.h>
@@ -90,6 +91,7 @@ cdef extern from * nogil:
         EPL_IOV_MAX
         MSG_DONTWAIT
         MSG_NOSIGNAL
+        POLLIN
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         AF_INET
@@ -111,6 +113,10 @@ cdef extern from * nogil:
     struct iovec:
         void *iov_base
         size_t iov_len
+
+    struct pollfd:
+        int fd
+        short events
 
     struct msghdr:
         void *msg_name
@@ -152,6 +158,7 @@ cdef extern from * nogil:
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
     ssize_t c_write "write"(int fd, const void *buffer, size_t size)
     ssize_t c_writev "writev"(int fd, const iovec *iov, int count)
+    int c_poll "poll"(pollfd *fds, unsigned long count, int milliseconds)
     int c_close "close"(int fd)
     int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
     int c_epoll_wait "epoll_wait"(int fd, epoll_event *events, int size, int milliseconds)
@@ -287,6 +294,13 @@ cpdef object read(int fd):
             return epl_bytes(epl_scratch, n)
         if errno != EINTR:
             return -errno
+
+
+cpdef bint has_input(int fd):
+    cdef pollfd asked
+    asked.fd = fd
+    asked.events = POLLIN
+    return c_poll(&asked, 1, 0) > 0
 
 
 cpdef Py_ssize_t write(int fd, bytes data, Py_ssize_t offset) except? -1:

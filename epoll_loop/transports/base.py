@@ -187,10 +187,10 @@ class Transport(Channel):
         if fd >= 0:
             self.fd = -1
             self._sock = None
-            syscalls.close(sock, fd)
             if self._hold is not None:
                 self._hold.close()
                 self._hold = None
+            syscalls.close(sock, fd)  # last: a file object may have something to write yet, and fail
 
     def _fatal_error(self, exc: BaseException, message: str) -> None:
         if isinstance(exc, OSError):

@@ -4,7 +4,7 @@ from epoll_loop.core cimport syscalls
 from epoll_loop.core.epoll cimport Epoll
 from epoll_loop.core.poller cimport Channel
 from epoll_loop.transports.base cimport Transport, _oserror
-from epoll_loop.transports.writer cimport ByteWriter
+from epoll_loop.transports.writer cimport ByteWriter, _as_bytes
 
 cdef int _EAGAIN
 cdef int _EBADF
@@ -42,3 +42,4 @@ cpdef PipeReadTransport open_read_pipe(loop, pipe, protocol)
 cpdef PipeWriteTransport open_write_pipe(loop, pipe, protocol)
 @cython.locals(poller=Epoll)
 cdef bint _register(Transport transport) except -1
+cdef bint _was_closed(Transport transport) except -1

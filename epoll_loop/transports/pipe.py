@@ -1,10 +1,11 @@
 """The transports of one end of a pipe, a FIFO or a socket, and of character devices such as terminals.
 
 How these differ from a stream socket:
-- A short read is no proof that nothing is left: a terminal hands out a line at a time, a pipe in packet mode (pipe(2),
-  O_DIRECT, which is for the writer to choose) a packet. Only EAGAIN clears `readable`.
-- epoll(7) refuses some devices, such as /dev/null (EPERM): they are always ready.
-- A terminal is read and written through one descriptor, and one epoll set holds a number only once. The transport that
+- A short read is no proof that nothing is left: a terminal hands out a line at a time, a pipe whose writer has chosen
+  packet mode (O_DIRECT of pipe(2)) a packet. Nor can a read in vain tell, by EAGAIN: whoever shares a terminal or a
+  standard stream with us may have made it blocking again. So after each read poll(2) is asked what is left (I13).
+- epoll(7) refuses some devices with EPERM, such as /dev/null: they are always ready.
+- A terminal is read and written through one descriptor, and an epoll set has a number only once. The transport that
   comes second works on a duplicate.
 """
 
@@ -22,7 +23,7 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.poller import Channel
 from epoll_loop.transports.base import Transport, _oserror
 from epoll_loop.transports.flow import _WARN_AT
-from epoll_loop.transports.writer import ByteWriter
+from epoll_loop.transports.writer import ByteWriter, _as_bytes
 
 if TYPE_CHECKING:
     from epoll_loop.core.reactor import Reactor
@@ -50,6 +51,9 @@ class PipeReadTransport(Transport):
         self.queued = False
         if not self._reading or not self.readable or not (self.armed or self._always_ready):
             return
+        if _was_closed(self):
+            self._read_failed(_EBADF)
+            return
         data = syscalls.read(self.fd)
         if isinstance(data, int):
             self._read_failed(-data)
@@ -58,7 +62,11 @@ class PipeReadTransport(Transport):
         if not chunk:
             self._end_of_file()
             return
-        self.carry_over()  # before the protocol's turn, as in a stream (I16)
+        # The bookkeeping comes before the protocol's turn, as in a stream (I16).
+        if syscalls.has_input(self.fd):
+            self.carry_over()
+        else:
+            self.readable = False
         syscalls.call1(self._context, self._protocol.data_received, chunk)
 
     def failed(self, exc: BaseException) -> None:
@@ -154,7 +162,7 @@ class PipeWriteTransport(ByteWriter):
             if self._size and self.writable and self._loop._thread_id is None:
                 self._send()  # a loop that does not run has no end of the iteration
                 self._settle()
-        elif data:
+        elif _as_bytes(data):
             self._write_lost()
 
     def _write_lost(self) -> None:
@@ -168,8 +176,8 @@ class PipeWriteTransport(ByteWriter):
             self.writable = True
 
     def _transfer(self) -> int:
-        if not (self.armed or self._always_ready):
-            return -_EBADF  # closed behind our back: the number may be another file's by now
+        if _was_closed(self):
+            return -_EBADF
         if self._rest is None:
             return syscalls.write(self.fd, self._first, self._offset)  # type: ignore[arg-type]
         return syscalls.writev(self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
@@ -235,15 +243,25 @@ def _register(transport: Transport) -> bool:
         os.set_blocking(transport.fd, False)
         try:
             poller.add(transport, True)
+        except PermissionError:
+            return False
         except FileExistsError:
             transport._hold = io.FileIO(os.dup(transport.fd))
             transport.fd = transport._hold.fileno()
             poller.add(transport, True)
-    except PermissionError:
-        return False
     except BaseException:
         transport.fd = -1  # not ours
         if transport._hold is not None:
             transport._hold.close()
         raise
     return True
+
+
+def _was_closed(transport: Transport) -> bool:
+    """Return True if somebody has closed the file object: the number may be another file's by now."""
+    if transport._hold is not None:
+        return False
+    try:
+        return transport._sock.fileno() != transport.fd  # type: ignore[no-any-return]
+    except ValueError:
+        return True

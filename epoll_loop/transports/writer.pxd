@@ -24,4 +24,4 @@ cdef class ByteWriter(WriteTransport):
     cdef _discard(self)
 
 
-cpdef _as_bytes(data)
+cpdef bytes _as_bytes(data)

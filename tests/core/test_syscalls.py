@@ -173,6 +173,75 @@ def test_sends_to_nobody_are_epipe_and_no_signal(half, pair):
     assert half.sendmsg(ours, ours.fileno(), b"one", 0, [b"two"]) == -errno.EPIPE
 
 
+@pytest.fixture
+def pipe():
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    with open(reader, "rb", 0) as reading, open(writer, "wb", 0) as writing:
+        yield reading, writing
+
+
+def test_read(half, pipe):
+    reader, writer = pipe
+    assert half.read(reader.fileno()) == -errno.EAGAIN
+    writer.write(b"some data")
+    assert half.read(reader.fileno()) == b"some data"
+    writer.close()
+    assert half.read(reader.fileno()) == b""
+    assert half.read(-1) == -errno.EBADF
+
+
+def test_has_input(half, pipe):
+    reader, writer = pipe
+    assert not half.has_input(reader.fileno())
+    writer.write(b"x")
+    assert half.has_input(reader.fileno())
+    half.read(reader.fileno())
+    assert not half.has_input(reader.fileno())
+    writer.close()
+    assert half.has_input(reader.fileno())  # the end
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+def test_write(half, pipe, offset):
+    reader, writer = pipe
+    data = b"some data"
+    assert half.write(writer.fileno(), data, offset) == len(data) - offset
+    assert reader.read(100) == data[offset:]
+
+
+@pytest.mark.parametrize("rest", [[b"two"], [b"two", b"", b"three"]])
+@pytest.mark.parametrize("offset", [0, 2])
+def test_writev(half, pipe, offset, rest):
+    reader, writer = pipe
+    expected = b"".join([b"one"[offset:], *rest])
+    assert half.writev(writer.fileno(), b"one", offset, rest) == len(expected)
+    assert reader.read(100) == expected
+
+
+def test_writev_takes_no_more_than_the_kernel(half, pipe):
+    reader, writer = pipe
+    chunks = [b"%04d" % number for number in range(3000)]
+    written = half.writev(writer.fileno(), chunks[0], 0, chunks[1:])
+    assert 0 < written <= 4 * len(chunks)
+    assert reader.read(100_000) == b"".join(chunks)[:written]
+
+
+def test_writes_are_short_and_then_blocked(half, pipe):
+    _, writer = pipe
+    data = bytes(1 << 20)
+    written = half.write(writer.fileno(), data, 0)
+    assert 0 < written < len(data)
+    assert half.write(writer.fileno(), data, written) == -errno.EAGAIN
+    assert half.writev(writer.fileno(), data, written, [data]) == -errno.EAGAIN
+
+
+def test_writes_to_nobody_are_epipe(half, pipe):
+    reader, writer = pipe
+    reader.close()
+    assert half.write(writer.fileno(), b"one", 0) == -errno.EPIPE
+    assert half.writev(writer.fileno(), b"one", 0, [b"two"]) == -errno.EPIPE
+
+
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX"])
 def test_accept(half, family, tmp_path):
     address = {"AF_INET": ("127.0.0.1", 0), "AF_INET6": ("::1", 0), "AF_UNIX": str(tmp_path / "s")}[family]
