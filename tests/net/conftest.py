@@ -2,11 +2,26 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+
+import epoll_loop
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "epoll_loop": epoll_loop.new_event_loop,
+    "asyncio": asyncio.SelectorEventLoop,
+}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Our loop; and asyncio's for modules that say `ASYNCIO_TOO = True`: they ask for what asyncio promises."""
+    if getattr(item.module, "ASYNCIO_TOO", False):
+        return LOOPS
+    return {"epoll_loop": LOOPS["epoll_loop"]}
 
 
 class Recorder(asyncio.Protocol):
@@ -42,6 +57,56 @@ def recorder() -> type[Recorder]:
 def descriptors() -> Callable[[], int]:
     """Counts the open descriptors of the process."""
     return lambda: len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def no_descriptor_left() -> Iterator[None]:
+    """The test, and the loop, close what they open."""
+    before = os.listdir("/proc/self/fd")
+    yield
+    after = os.listdir("/proc/self/fd")
+    if len(after) > len(before):
+        gc.collect()
+        after = os.listdir("/proc/self/fd")
+    assert len(after) <= len(before)
+
+
+@pytest.fixture(params=LOOPS.values(), ids=LOOPS)
+def either_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop for tests that run and close it themselves."""
+    new = request.param()
+    yield new
+    new.close()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected stream sockets, non-blocking."""
+    if request.param == "unix":
+        one, other = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            one = socket.create_connection(server.getsockname())
+            other, _ = server.accept()
+    with one, other:
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        yield sock
+
+
+@pytest.fixture
+def tcp(listener: socket.socket) -> Iterator[socket.socket]:
+    """A TCP socket that is not connected."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        yield sock
 
 
 @pytest.fixture
