@@ -156,8 +156,10 @@ class Connecting(Resolving):
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket to an address, which is looked up first if it is a name.
 
-        Raises OSError, and in debug mode ValueError for a blocking socket. See `loop.sock_connect()` of asyncio.
+        Raises OSError, TypeError for a `ssl.SSLSocket`, and in debug mode ValueError for a blocking socket. See
+        `loop.sock_connect()` of asyncio.
         """
+        check_not_tls_socket(sock)
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         if sock.family in (socket.AF_INET, socket.AF_INET6):
