@@ -2,16 +2,10 @@
 
 The child of `suite.py`: `python -m compat.suite_child CONTESTANT MODULE`, with the tests to run on stdin, one a
 line; without any it says which tests there are.
-
-What makes the tests run on the loop: the default policy's loop factory, which outlives a test that sets the policy
-to None, and the name `asyncio.SelectorEventLoop`, by which the tests ask for "the loop" where they do not mean the
-policy's. Both are a subclass that counts: a test that made no loop of the contestant proves nothing about it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
 import os
 import sys
@@ -19,27 +13,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
-from compat.contestants import loop_class
-
-# Some modules have a class for each selector; the first one is always there. A single class takes their place.
-_PER_SELECTOR = ("SelectEventLoopTests", "PollEventLoopTests", "EPollEventLoopTests", "KqueueEventLoopTests")
-
-
-class Counter:
-    """How many loops of the contestant there have been in this process."""
-
-    made = 0
-
-
-def counting(base: type) -> type:
-    """Return the contestant's loop class, with each new loop counted."""
-
-    class Counted(base):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            Counter.made += 1
-            super().__init__(*args, **kwargs)
-
-    return Counted
+from compat.redirect import Made, load
 
 
 def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -70,13 +44,13 @@ class Result(unittest.TestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().startTest(test)
-        self._before = Counter.made
+        self._before = Made.count
         self._outcome, self._text = "passed", ""
         self.say(started=short_id(test))
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
-        ours = Counter.made > self._before
+        ours = Made.count > self._before
         self.say(test=short_id(test), outcome=self._outcome, text=self._text, ours=ours)
 
     def _bad(self, text: str) -> None:
@@ -119,25 +93,7 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # what tests print is no report
 
-    base = loop_class(contestant)
-    loop = counting(base)
-    asyncio.DefaultEventLoopPolicy._loop_factory = loop  # type: ignore[attr-defined]
-    for alias in ("SelectorEventLoop", "EventLoop"):
-        if hasattr(asyncio, alias):
-            setattr(asyncio, alias, loop)
-
-    module = importlib.import_module(f"test.test_asyncio.{name}")
-    if hasattr(module, _PER_SELECTOR[0]):
-
-        class LoopTests(getattr(module, _PER_SELECTOR[0])):  # type: ignore[misc]
-            def create_event_loop(self) -> Any:
-                return loop()
-
-        module.LoopTests = LoopTests  # type: ignore[attr-defined]
-        for replaced in _PER_SELECTOR:
-            if hasattr(module, replaced):
-                delattr(module, replaced)
-
+    module = load(contestant, name)
     found = list(cases(unittest.defaultTestLoader.loadTestsFromModule(module)))
     result = Result(out)
     if wanted:
