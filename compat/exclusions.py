@@ -10,59 +10,71 @@ from __future__ import annotations
 import sys
 from fnmatch import fnmatchcase
 
-SOCK = "not there yet: loop.sock_recv() and the like"
 UDP = "not there yet: datagram endpoints"
 PIPES = "not there yet: pipes"
 PROCESSES = "not there yet: subprocesses"
 SENDFILE = "not there yet: sendfile"
-TLS = "not there yet: TLS"
-MOCKED = "replaces what asyncio's own modules call by mocks"
-PRIVATE = "looks into the private parts of asyncio's loop"
+TLS = "TLS is not there yet"
+OTHER = "tests another loop, or the parts of asyncio's own"
+CALLS = "counts on the very calls that asyncio's modules make of a mock of `signal` or `socket`"
+
+
+def private(name: str) -> str:
+    """The reason of a test that is about something private of asyncio's."""
+    return f"reaches into {name}"
+
 
 MODULES: dict[str, str] = {
-    "test_proactor_events": "tests another loop",
-    "test_selector_events": "tests another loop",
+    "test_proactor_events": OTHER,
+    "test_selector_events": OTHER,
     "test_sendfile": SENDFILE,
-    "test_sock_lowlevel": SOCK,
     "test_ssl": TLS,
     "test_sslproto": TLS,
     "test_subprocess": PROCESSES,
-    "test_windows_events": "Windows",
-    "test_windows_utils": "Windows",
+    "test_windows_events": OTHER,
+    "test_windows_utils": OTHER,
 }
 """Whole modules."""
 
 TESTS: dict[str, dict[str, list[str]]] = {
     "test_base_events": {
         UDP: ["BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_*"],
+        SENDFILE: ["BaseLoopSockSendfileTests.*"],
         TLS: ["BaseEventLoopWithSelectorTests.test_create_connection_ssl_server_hostname_default"],
-        PRIVATE: ["BaseEventLoopWithSelectorTests.test_accept_connection_*"],
-        MOCKED: [
-            "BaseEventLoopWithSelectorTests.test_create_connection_bluetooth",
-            "BaseEventLoopWithSelectorTests.test_create_connection_connect_err",
+        private("loop._accept_connection()"): ["BaseEventLoopWithSelectorTests.test_accept_connection_*"],
+        private("loop._add_callback()"): ["BaseEventLoopTests.test__add_callback_*"],
+        # They hand mocks for sockets to transports, and keep them from the selector by mocking this, too.
+        private("loop._add_reader()"): [
             "BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
             "BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
-            "BaseEventLoopWithSelectorTests.test_create_connection_multiple*",
             "BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
             "BaseEventLoopWithSelectorTests.test_create_connection_service_name",
-            "BaseEventLoopWithSelectorTests.test_create_connection_timeout",
-            "BaseEventLoopWithSelectorTests.test_create_server_cant_bind",
-            "BaseEventLoopWithSelectorTests.test_create_server_nosoreuseport",
+        ],
+        private("loop._make_socket_transport() and the like"): ["BaseEventLoopTests.test_not_implemented"],
+        private("loop._ready"): ["BaseEventLoopTests.test_call_soon"],
+        private("loop._run_forever_setup()"): ["BaseEventLoopTests.test_custom_run_forever_integration"],
+        private("loop._scheduled"): ["BaseEventLoopTests.test__run_once*", "BaseEventLoopTests.test_call_later"],
+        private("loop._selector"): [
+            "BaseEventLoopTests.test_run_forever_pre_stopped",
+            "BaseEventLoopTests.test_single_selecter_event_callback_after_stopping",
+        ],
+        CALLS: [
+            "BaseEventLoopWithSelectorTests.test_create_connection_bluetooth",  # sock.connect(), not sock.connect_ex()
+            # A ValueError that the selector raises for a mock.
             "BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
-            "BaseEventLoopWithSelectorTests.test_log_slow_callbacks",
         ],
     },
     "test_events": {
-        SOCK: ["LoopTests.test_prompt_cancellation"],
         UDP: ["LoopTests.*datagram*"],
         PIPES: ["LoopTests.*_pipe*", "LoopTests.*_pty*"],
         PROCESSES: ["LoopTests.test_subprocess_*"],
         TLS: ["LoopTests.test_create*ssl*", "LoopTests.test_ssl_*"],
-        MOCKED: ["LoopTests.test_create_server_multiple_hosts_*"],
-        PRIVATE: ["LoopTests.test_timeout_rounding"],
+        private("loop._run_once()"): ["LoopTests.test_timeout_rounding"],
+        private("loop._start_serving()"): ["LoopTests.test_create_server_multiple_hosts_*"],
+        private("loop._stop_serving()"): ["LoopTests.test_prompt_cancellation"],
     },
-    "test_server": {
-        PRIVATE: ["SelectorStartServerTests.test_start_*server_1"],
+    "test_runners": {
+        private("asyncio.coroutines._is_debug_mode()"): ["RunTests.test_asyncio_run_debug"],
     },
     "test_streams": {
         PIPES: ["StreamTests.test_read_all_from_pipe_reader"],
@@ -71,18 +83,16 @@ TESTS: dict[str, dict[str, list[str]]] = {
     "test_unix_events": {
         PROCESSES: ["TestFork.test_fork_asyncio_subprocess"],
         SENDFILE: ["SelectorEventLoopUnixSockSendfileTests.*"],
-        MOCKED: [
-            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error*",
-            "SelectorEventLoopSignalTests.test_add_signal_handler_setup_error",
+        private("loop._check_signal()"): ["SelectorEventLoopSignalTests.test_check_signal"],
+        private("loop._handle_signal()"): ["SelectorEventLoopSignalTests.test_handle_signal_*"],
+        private("loop._signal_handlers"): [
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error2",
             "SelectorEventLoopSignalTests.test_close*",
-            "SelectorEventLoopSignalTests.test_remove_signal_handler",
             "SelectorEventLoopSignalTests.test_remove_signal_handler_2",
-            "SelectorEventLoopSignalTests.test_remove_signal_handler_error*",
-            "SelectorEventLoopUnixSocketTests.test_create_unix_server_bind_error",
         ],
-        PRIVATE: [
-            "SelectorEventLoopSignalTests.test_check_signal",
-            "SelectorEventLoopSignalTests.test_handle_signal_*",
+        CALLS: [
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error",  # set_wakeup_fd() without keyword
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error3",  # how often set_wakeup_fd()
         ],
     },
 }
@@ -90,7 +100,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
 
 if sys.version_info < (3, 13):
     # Later versions of these tests connect real clients.
-    TESTS["test_server"][PRIVATE].append("TestServer2.test_wait_closed_*")
+    TESTS["test_server"] = {private("server._attach()"): ["TestServer2.test_wait_closed_*"]}
 
 
 def reason(module: str, test: str) -> str | None:
