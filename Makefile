@@ -1,7 +1,8 @@
 # make test          ruff, mypy, and pytest on both builds
 # make bench         side by side with asyncio and uvloop
 # make instructions  instructions an operation, counted by valgrind
-# make compat        other people's test suites and servers on this loop
+# make conformance   CPython's own tests of asyncio on both builds, next to asyncio
+# make compat        the same, and then other people's programs on this loop
 # make clean
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=folder where its environment is made, ARGS=… is handed on.
@@ -14,7 +15,7 @@ export EPOLL_LOOP_REQUIRE_EXT ?= 1
 python := $(VENV)/bin/python
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.pxd epoll_loop/*/*.pyx)
 
-.PHONY: test bench instructions compat clean
+.PHONY: test bench instructions conformance compat clean
 .DELETE_ON_ERROR:
 
 test: $(VENV)/.test
@@ -29,12 +30,15 @@ bench: $(VENV)/.bench
 instructions: $(VENV)/.bench
 	$(python) -m benchmarks.instructions $(ARGS)
 
+conformance: $(VENV)/.conformance
+	$(python) -m compat suite $(ARGS)
+
 compat: $(VENV)/.compat
 	$(python) -m compat $(ARGS)
 
 # One environment for all; a stamp for each extra says that it was installed after the last change of a source. The
 # install is editable: the extensions are built in place, under names that differ from one Python to the next.
-$(addprefix $(VENV)/.,test bench compat): $(VENV)/.%: $(sources)
+$(addprefix $(VENV)/.,test bench conformance compat): $(VENV)/.%: $(sources)
 	$(PYTHON) -m venv $(VENV)
 	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@

@@ -13,7 +13,6 @@ from fnmatch import fnmatchcase
 UDP = "not there yet: datagram endpoints"
 PIPES = "not there yet: pipes"
 PROCESSES = "not there yet: subprocesses"
-SENDFILE = "not there yet: sendfile"
 TLS = "TLS is not there yet"
 OTHER = "tests another loop, or the parts of asyncio's own"
 CALLS = "counts on the very calls that asyncio's modules make of a mock of `signal` or `socket`"
@@ -27,7 +26,6 @@ def private(name: str) -> str:
 MODULES: dict[str, str] = {
     "test_proactor_events": OTHER,
     "test_selector_events": OTHER,
-    "test_sendfile": SENDFILE,
     "test_ssl": TLS,
     "test_sslproto": TLS,
     "test_subprocess": PROCESSES,
@@ -39,8 +37,11 @@ MODULES: dict[str, str] = {
 TESTS: dict[str, dict[str, list[str]]] = {
     "test_base_events": {
         UDP: ["BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_*"],
-        SENDFILE: ["BaseLoopSockSendfileTests.*"],
         TLS: ["BaseEventLoopWithSelectorTests.test_create_connection_ssl_server_hostname_default"],
+        private("BaseSelectorEventLoop, which does not know os.sendfile()"): [
+            "BaseLoopSockSendfileTests.test__sock_sendfile_native_failure",
+            "BaseLoopSockSendfileTests.test_sock_sendfile_no_fallback",
+        ],
         private("loop._accept_connection()"): ["BaseEventLoopWithSelectorTests.test_accept_connection_*"],
         private("loop._add_callback()"): ["BaseEventLoopTests.test__add_callback_*"],
         # They hand mocks for sockets to transports, and keep them from the selector by mocking this, too.
@@ -76,19 +77,28 @@ TESTS: dict[str, dict[str, list[str]]] = {
     "test_runners": {
         private("asyncio.coroutines._is_debug_mode()"): ["RunTests.test_asyncio_run_debug"],
     },
+    "test_sendfile": {
+        UDP: ["LoopTests.test_sendfile_not_supported"],
+        TLS: ["LoopTests.test_sendfile_ssl*"],
+    },
     "test_streams": {
         PIPES: ["StreamTests.test_read_all_from_pipe_reader"],
         TLS: ["StreamTests.*ssl", "StreamTests.test_start_tls"],
     },
     "test_unix_events": {
         PROCESSES: ["TestFork.test_fork_asyncio_subprocess"],
-        SENDFILE: ["SelectorEventLoopUnixSockSendfileTests.*"],
         private("loop._check_signal()"): ["SelectorEventLoopSignalTests.test_check_signal"],
         private("loop._handle_signal()"): ["SelectorEventLoopSignalTests.test_handle_signal_*"],
         private("loop._signal_handlers"): [
             "SelectorEventLoopSignalTests.test_add_signal_handler_install_error2",
             "SelectorEventLoopSignalTests.test_close*",
             "SelectorEventLoopSignalTests.test_remove_signal_handler_2",
+        ],
+        private("loop._sock_sendfile_native_impl()"): [
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_blocking_error",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_cancel*",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_exception",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_*",
         ],
         CALLS: [
             "SelectorEventLoopSignalTests.test_add_signal_handler_install_error",  # set_wakeup_fd() without keyword

@@ -156,6 +156,7 @@ def run(console: Console, contestants: list[str], only: list[str], excluded: boo
                 continue
             cells = []
             for contestant in contestants:
+                table.caption = f"{module} on {contestant} …"
                 outcome = run_module(contestant, module, chosen)
                 cells.append(outcome.cell())
                 total = totals[contestant]
@@ -164,6 +165,7 @@ def run(console: Console, contestants: list[str], only: list[str], excluded: boo
                 total.failures |= {f"{module}.{test}": text for test, text in outcome.failures.items()}
             if any(cell != "-" for cell in cells):
                 table.add_row(module, str(sum(map(bool, reasons.values())) or ""), *cells)
+        table.caption = None
         table.add_section()
         table.add_row("in all", str(left_out.total()), *(total.cell() for total in totals.values()))
     console.line()
