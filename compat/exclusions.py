@@ -11,7 +11,6 @@ import sys
 from fnmatch import fnmatchcase
 
 UDP = "not there yet: datagram endpoints"
-PIPES = "not there yet: pipes"
 PROCESSES = "not there yet: subprocesses"
 TLS = "TLS is not there yet"
 OTHER = "tests another loop, or the parts of asyncio's own"
@@ -67,7 +66,6 @@ TESTS: dict[str, dict[str, list[str]]] = {
     },
     "test_events": {
         UDP: ["LoopTests.*datagram*"],
-        PIPES: ["LoopTests.*_pipe*", "LoopTests.*_pty*"],
         PROCESSES: ["LoopTests.test_subprocess_*"],
         TLS: ["LoopTests.test_create*ssl*", "LoopTests.test_ssl_*"],
         private("loop._run_once()"): ["LoopTests.test_timeout_rounding"],
@@ -82,7 +80,6 @@ TESTS: dict[str, dict[str, list[str]]] = {
         TLS: ["LoopTests.test_sendfile_ssl*"],
     },
     "test_streams": {
-        PIPES: ["StreamTests.test_read_all_from_pipe_reader"],
         TLS: ["StreamTests.*ssl", "StreamTests.test_start_tls"],
     },
     "test_unix_events": {
