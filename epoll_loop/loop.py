@@ -14,7 +14,7 @@ from asyncio import events
 from asyncio.log import logger
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from epoll_loop.core.epoll import FORKED
 from epoll_loop.core.handles import Handle
@@ -24,6 +24,7 @@ from epoll_loop.net.datagrams import Datagrams
 from epoll_loop.net.listen import Listening
 from epoll_loop.net.pipes import Pipes
 from epoll_loop.net.sendfile import Sendfile
+from epoll_loop.net.tls import Securing
 from epoll_loop.process.signals import Signals
 from epoll_loop.process.subprocesses import Subprocesses
 from epoll_loop.process.transport import SubprocessTransport
@@ -43,7 +44,7 @@ _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 # misc: our handles are asyncio's to isinstance(), not to mypy.
 class Loop(  # type: ignore[misc]
-    Connecting, Listening, Datagrams, Pipes, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop
+    Connecting, Listening, Datagrams, Pipes, Securing, Sendfile, Subprocesses, Signals, asyncio.AbstractEventLoop
 ):
     """An asyncio event loop on edge-triggered epoll(7).
 
@@ -381,16 +382,6 @@ class Loop(  # type: ignore[misc]
             task = getattr(what._callback, "__self__", None) if isinstance(what, Handle) else None
             shown = repr(task) if isinstance(task, asyncio.Task) else repr(what)
             logger.warning("Executing %s took %.3f seconds", shown, seconds)
-
-    # What is not there yet
-
-    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there yet: NotImplementedError."""
-        raise _missing("start_tls")
-
-
-def _missing(name: str) -> NotImplementedError:
-    return NotImplementedError(f"epoll_loop does not have loop.{name}() yet")
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

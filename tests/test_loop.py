@@ -399,14 +399,7 @@ def test_weak_references(loop):
     assert weakref.ref(loop)() is loop
 
 
-# --- what is not there yet
-
-
-def test_what_is_not_there_yet_says_so():
-    loop = epoll_loop.new_event_loop()
-    with pytest.raises(NotImplementedError, match="start_tls"):
-        loop.run_until_complete(loop.start_tls(None, None, None))
-    loop.close()
+# --- the whole of it
 
 
 def test_every_method_of_the_abstract_loop_is_there():

@@ -11,15 +11,12 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from epoll_loop.net.checks import bind_error, check_not_tls_socket, check_stream, check_tls_timeouts, check_unix_stream
 from epoll_loop.net.happy_eyeballs import interleave as interleave_families
 from epoll_loop.net.happy_eyeballs import race
 from epoll_loop.net.resolve import AddrInfo, Resolving
+from epoll_loop.net.tls import TLS
 from epoll_loop.transports.stream import open_stream
-
-try:
-    import ssl as _ssl
-except ImportError:  # a Python built without OpenSSL
-    _ssl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -73,11 +70,11 @@ class Connecting(Resolving):
             if sock is None:
                 raise ValueError("host and port was not specified and no sock specified")
             check_stream(sock)
-        refuse_tls(ssl)
+        tls = TLS(ssl, False, server_hostname or host, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
 
         if sock is not None:
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock, borrowed=True)
+            return await self._open(protocol_factory(), sock, tls, borrowed=True)
 
         infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
         local_infos = None
@@ -88,7 +85,7 @@ class Connecting(Resolving):
         if interleave:
             infos = interleave_families(infos, interleave)
         connected = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
-        return await self._hand_over(protocol_factory, connected)
+        return await self._hand_over(protocol_factory, connected, tls)
 
     async def create_unix_connection(
         self,
@@ -119,11 +116,11 @@ class Connecting(Resolving):
             if sock is None:
                 raise ValueError("no path and sock were specified")
             check_unix_stream(sock)
-            refuse_tls(ssl)
+        tls = TLS(ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
+        if sock is not None:
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock, borrowed=True)
-
-        refuse_tls(ssl)
+            return await self._open(protocol_factory(), sock, tls, borrowed=True)
+        assert path is not None
         address = os.fspath(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -131,7 +128,7 @@ class Connecting(Resolving):
         except BaseException:
             sock.close()
             raise
-        return await self._hand_over(protocol_factory, sock)
+        return await self._hand_over(protocol_factory, sock, tls)
 
     async def connect_accepted_socket(
         self,
@@ -149,9 +146,9 @@ class Connecting(Resolving):
         check_stream(sock)
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
-        refuse_tls(ssl)
+        tls = TLS(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
         sock.setblocking(False)
-        return await self._open(protocol_factory(), sock, borrowed=True)
+        return await self._open(protocol_factory(), sock, tls, borrowed=True)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket to an address, which is looked up first if it is a name.
@@ -168,7 +165,7 @@ class Connecting(Resolving):
         await self._connect(sock, address)
 
     async def _open(
-        self, protocol: P, sock: socket.socket, borrowed: bool = False
+        self, protocol: P, sock: socket.socket, tls: TLS | None, *, borrowed: bool = False
     ) -> tuple[asyncio.Transport, P]:
         """Put a protocol and a transport on a connected, non-blocking socket."""
         if self._watch_of(sock) is None:
@@ -178,13 +175,22 @@ class Connecting(Resolving):
             except BaseException:
                 sock.close()  # cancelled; also the caller's own, as everywhere else
                 raise
-        transport: Any = open_stream(self, sock, protocol, borrowed=borrowed)
+
+        def open_transport(protocol: Any) -> Any:
+            try:
+                return open_stream(self, sock, protocol, borrowed=borrowed)
+            except OSError:
+                if not borrowed:
+                    self._drop(sock)
+                raise
+
+        transport = open_transport(protocol) if tls is None else await tls.open(self, protocol, open_transport)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol
 
     async def _hand_over(
-        self, protocol_factory: Callable[[], P], sock: socket.socket
+        self, protocol_factory: Callable[[], P], sock: socket.socket, tls: TLS | None
     ) -> tuple[asyncio.Transport, P]:
         """Open a connection of our own making; whatever fails before a transport has it closes it."""
         try:
@@ -192,11 +198,7 @@ class Connecting(Resolving):
         except BaseException:
             self._drop(sock)
             raise
-        try:
-            return await self._open(protocol, sock)
-        except OSError:
-            self._drop(sock)
-            raise
+        return await self._open(protocol, sock, tls)
 
     async def _connect_any(
         self,
@@ -302,11 +304,6 @@ def _bind(sock: socket.socket, addresses: list[Any], failed: list[OSError]) -> N
     raise OSError(f"no matching local address with family={sock.family!r} found")
 
 
-def bind_error(address: Any, exc: OSError) -> OSError:
-    """The same error, with the address in its text."""
-    return OSError(exc.errno, f"error while attempting to bind on address {address!r}: {str(exc).lower()}")
-
-
 def _as_one(errors: list[OSError], all_errors: bool) -> Exception:
     """One exception for all of the failed attempts."""
     if all_errors:
@@ -315,35 +312,3 @@ def _as_one(errors: list[OSError], all_errors: bool) -> Exception:
     if len(set(texts)) == 1:
         return errors[0]
     return OSError(f"Multiple exceptions: {', '.join(texts)}")
-
-
-def check_stream(sock: socket.socket) -> None:
-    """Raise ValueError unless it is a stream socket (of any family)."""
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-
-
-def check_unix_stream(sock: socket.socket) -> None:
-    """Raise ValueError unless it is a Unix stream socket."""
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
-
-
-def check_not_tls_socket(sock: socket.socket | None) -> None:
-    """Raise TypeError for a `ssl.SSLSocket`, which does TLS on its own."""
-    if _ssl is not None and isinstance(sock, _ssl.SSLSocket):
-        raise TypeError("Socket cannot be of type SSLSocket")
-
-
-def check_tls_timeouts(ssl: object, handshake: float | None, shutdown: float | None) -> None:
-    """Raise ValueError for TLS timeouts on a connection without TLS."""
-    if handshake is not None and not ssl:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
-    if shutdown is not None and not ssl:
-        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
-
-
-def refuse_tls(ssl: object) -> None:
-    """Raise NotImplementedError where TLS is asked for."""
-    if ssl:
-        raise NotImplementedError("epoll_loop has no TLS transport yet: connect and serve without ssl")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from epoll_loop.net.listen import set_reuse_port
+from epoll_loop.net.checks import set_reuse_port
 from epoll_loop.net.resolve import Resolving
 from epoll_loop.net.server import SocketFile
 from epoll_loop.transports.datagram import open_datagrams

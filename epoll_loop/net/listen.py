@@ -12,16 +12,17 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from epoll_loop.net.connect import (
+from epoll_loop.net.checks import (
     bind_error,
     check_not_tls_socket,
     check_stream,
     check_tls_timeouts,
     check_unix_stream,
-    refuse_tls,
+    set_reuse_port,
 )
 from epoll_loop.net.resolve import AddrInfo, Resolving
 from epoll_loop.net.server import Server, SocketFile
+from epoll_loop.net.tls import TLS
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -65,7 +66,6 @@ class Listening(Resolving):
         if host is not None or port is not None:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            refuse_tls(ssl)
             options = [socket.SO_REUSEADDR] if reuse_address or reuse_address is None else []
             if keep_alive:
                 options.append(socket.SO_KEEPALIVE)
@@ -75,8 +75,9 @@ class Listening(Resolving):
             if sock is None:
                 raise ValueError("Neither host/port nor sock were specified")
             check_stream(sock)
-            refuse_tls(ssl)
             sockets = [sock]
+        if ssl:
+            protocol_factory = _tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout).factory(self, protocol_factory)
         return self._serve(Server(self, sockets, protocol_factory, backlog), sockets, start_serving)
 
     async def create_unix_server(  # type: ignore[override]
@@ -102,13 +103,13 @@ class Listening(Resolving):
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
-            refuse_tls(ssl)
             sock = _bind_unix(os.fspath(path))
         else:
             if sock is None:
                 raise ValueError("path was not specified, and no sock specified")
             check_unix_stream(sock)
-            refuse_tls(ssl)
+        if ssl:
+            protocol_factory = _tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout).factory(self, protocol_factory)
         file = None
         name = sock.getsockname()
         if cleanup_socket and not SocketFile.is_abstract(name):
@@ -200,16 +201,8 @@ def _bind_unix(path: str | bytes) -> socket.socket:
     return sock
 
 
-def set_reuse_port(sock: socket.socket) -> None:
-    """Let other sockets have the same port, SO_REUSEPORT; ValueError where there is no such option."""
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise ValueError("reuse_port not supported by socket module")
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError:
-        raise ValueError(
-            "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."
-        ) from None
+def _tls(ssl: bool | SSLContext, handshake_timeout: float | None, shutdown_timeout: float | None) -> TLS:
+    return TLS(ssl, True, None, handshake_timeout, shutdown_timeout)
 
 
 def _check_server_tls(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:

@@ -15,7 +15,7 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.poller import Watch
 from epoll_loop.core.reactor import Reactor
-from epoll_loop.net.connect import check_not_tls_socket
+from epoll_loop.net.checks import check_not_tls_socket
 
 # Seconds between two tries where the kernel does not tell: see sock_sendto().
 _FIRST_RETRY = 0.001

@@ -28,6 +28,7 @@ class StreamTransport(ByteWriter):
     __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
 
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
+    _start_tls_compatible = True
 
     def __init__(
         self,

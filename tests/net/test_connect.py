@@ -531,25 +531,3 @@ def test_bad_arguments_are_refused_as_by_asyncio(
                 each.run_until_complete(getattr(each, method)(asyncio.Protocol, *args, **kwargs))
             refusals.append((type(caught.value), str(caught.value)))
     assert refusals[0] == refusals[1]
-
-
-@pytest.mark.parametrize(
-    ("method", "args", "kwargs"),
-    [
-        ("create_connection", ("127.0.0.1", 1), {"ssl": True}),
-        ("create_connection", ("127.0.0.1", 1), {"ssl": True, "server_hostname": ""}),
-        ("create_unix_connection", ("/x",), {"ssl": True, "server_hostname": "x"}),
-        ("create_server", ("127.0.0.1", 0), {"ssl": ssl.create_default_context()}),
-        ("create_unix_server", ("/x",), {"ssl": ssl.create_default_context()}),
-    ],
-)
-async def test_tls_is_not_there_yet(method: str, args: Any, kwargs: Any, descriptors: Any) -> None:
-    loop = asyncio.get_running_loop()
-    with same_descriptors(descriptors), pytest.raises(NotImplementedError, match="TLS"):
-        await getattr(loop, method)(asyncio.Protocol, *args, **kwargs)
-
-
-async def test_tls_on_an_accepted_socket_is_not_there_yet() -> None:
-    loop = asyncio.get_running_loop()
-    with socket.socket() as sock, pytest.raises(NotImplementedError, match="TLS"):
-        await loop.connect_accepted_socket(asyncio.Protocol, sock, ssl=ssl.create_default_context())

@@ -1,0 +1,205 @@
+"""TLS: on every way to a connection, and turned on later. Certificates are made here, for "localhost"."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+ASYNCIO_TOO = True
+
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("localhost")
+LARGE = 3_000_000
+
+
+@pytest.fixture
+def server_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    CERTIFICATE.configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return context
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass  # the client's test is over
+    finally:
+        writer.close()
+
+
+async def check_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """More comes back than all buffers on the way hold."""
+    data = bytes(range(256)) * (LARGE // 256)
+    writer.write(data)
+    assert await reader.readexactly(len(data)) == data
+    assert isinstance(writer.get_extra_info("ssl_object"), ssl.SSLObject)
+    assert writer.get_extra_info("cipher")
+    assert writer.get_extra_info("peername") is not None
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_tcp(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        address = server.sockets[0].getsockname()
+        for _ in range(2):
+            await check_echo(
+                *await asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost")
+            )
+
+
+async def test_a_socket_that_is_connected_already(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        sock = socket.create_connection(server.sockets[0].getsockname())
+        await check_echo(
+            *await asyncio.open_connection(sock=sock, ssl=client_context, server_hostname="localhost")
+        )
+
+
+async def test_unix(server_context: ssl.SSLContext, client_context: ssl.SSLContext, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    server = await asyncio.start_unix_server(echo, path, ssl=server_context)
+    async with server:
+        await check_echo(
+            *await asyncio.open_unix_connection(path, ssl=client_context, server_hostname="localhost")
+        )
+
+
+async def test_an_accepted_socket(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        connecting = asyncio.create_task(
+            asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost")
+        )
+        accepted, _ = await asyncio.to_thread(listening.accept)
+    reader = asyncio.StreamReader()
+    await loop.connect_accepted_socket(
+        lambda: asyncio.StreamReaderProtocol(reader, echo), accepted, ssl=server_context
+    )
+    await check_echo(*await connecting)
+
+
+async def test_start_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """In both directions, on a connection that has carried data."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"in the clear\n")
+        assert await reader.readline() == b"in the clear\n"
+        await writer.start_tls(client_context, server_hostname="localhost")
+        await check_echo(reader, writer)
+
+
+async def test_tls_inside_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context) as server:
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost")
+        writer.write(b"one layer\n")
+        assert await reader.readline() == b"one layer\n"
+        await writer.start_tls(client_context, server_hostname="localhost")
+        await check_echo(reader, writer)
+
+
+async def test_a_certificate_that_is_not_trusted(server_context: ssl.SSLContext) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        address = server.sockets[0].getsockname()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection(
+                *address, ssl=ssl.create_default_context(), server_hostname="localhost"
+            )
+
+
+async def test_a_server_without_tls(client_context: ssl.SSLContext) -> None:
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        with pytest.raises(ssl.SSLError):
+            await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_context, server_hostname="localhost"
+            )
+
+
+async def test_a_peer_that_resets_in_the_handshake(client_context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connecting = asyncio.create_task(
+            asyncio.open_connection(*listening.getsockname(), ssl=client_context, server_hostname="localhost")
+        )
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        accepted.close()  # with the first message unread, that is a reset
+        with pytest.raises(OSError):
+            await connecting
+
+
+async def test_a_handshake_that_takes_too_long(client_context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(ConnectionAbortedError):
+        await asyncio.open_connection(
+            *listening.getsockname(), ssl=client_context, server_hostname="localhost", ssl_handshake_timeout=0.05
+        )
+
+
+async def test_cancelled_in_the_handshake(client_context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connecting = asyncio.create_task(
+            asyncio.open_connection(*listening.getsockname(), ssl=client_context, server_hostname="localhost")
+        )
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        with accepted:
+            assert await asyncio.to_thread(accepted.recv, 1)  # the handshake has begun
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+
+
+async def test_garbage_does_not_disturb_the_others(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await check_echo(*await asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost"))
+
+
+@pytest.mark.parametrize(
+    ("transport", "context", "message"),
+    [
+        (None, ssl.create_default_context(), "transport None is not supported by start_tls"),
+        (None, None, "sslcontext is expected to be an instance of ssl.SSLContext, got None"),
+    ],
+)
+async def test_what_start_tls_does_not_take(transport: Any, context: Any, message: str) -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TypeError) as caught:
+        await loop.start_tls(transport, asyncio.Protocol(), context)
+    assert message in str(caught.value)
