@@ -64,6 +64,9 @@ FD_SETSIZE = 1024
 # Whether unshared() can tell.
 COUNTS_REFERENCES = False
 
+_Socket = socket.socket
+_DONTWAIT = socket.MSG_DONTWAIT
+
 monotonic = time.monotonic
 call2 = Context.run
 call1 = Context.run
@@ -175,11 +178,6 @@ def socket_of(fd: int, peer: Any) -> socket.socket:
     return socket.socket(fileno=fd)
 
 
-def _flags(sock: Any) -> tuple[int, ...]:
-    # A blocking socket must not stop the loop. What only looks like a socket may know no flags.
-    return (socket.MSG_DONTWAIT,) if type(sock) is socket.socket else ()
-
-
 def fileno(sock: Any) -> int:
     """Return `sock.fileno()`; -1 once it is closed."""
     return sock.fileno()  # type: ignore[no-any-return]
@@ -188,7 +186,10 @@ def fileno(sock: Any) -> int:
 def try_recv(sock: Any, size: int) -> bytes | None:
     """Return `sock.recv(size)` of a socket of somebody else's, None if nothing has come. OSError."""
     try:
-        return sock.recv(size, *_flags(sock))  # type: ignore[no-any-return]
+        # A blocking socket must not stop the loop. What only looks like a socket may know no flags.
+        if type(sock) is _Socket:
+            return sock.recv(size, _DONTWAIT)
+        return sock.recv(size)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
 
@@ -196,8 +197,8 @@ def try_recv(sock: Any, size: int) -> bytes | None:
 def try_recv_into(sock: Any, buffer: Any) -> int | None:
     """Return `sock.recv_into(buffer)`; see `try_recv()`."""
     try:
-        if type(sock) is socket.socket:
-            return sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+        if type(sock) is _Socket:
+            return sock.recv_into(buffer, 0, _DONTWAIT)
         return sock.recv_into(buffer)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
@@ -206,7 +207,9 @@ def try_recv_into(sock: Any, buffer: Any) -> int | None:
 def try_send(sock: Any, data: Any) -> int | None:
     """Return `sock.send(data)`, None if the kernel takes nothing now; see `try_recv()`."""
     try:
-        return sock.send(data, *_flags(sock))  # type: ignore[no-any-return]
+        if type(sock) is _Socket:
+            return sock.send(data, _DONTWAIT)
+        return sock.send(data)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
 

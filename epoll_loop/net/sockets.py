@@ -17,6 +17,7 @@ from epoll_loop.core.poller import Watch
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.checks import check_not_tls_socket
 
+_Socket = socket.socket
 # Seconds between two tries where the kernel does not tell: see sock_sendto().
 _FIRST_RETRY = 0.001
 _LAST_RETRY = 0.1
@@ -33,7 +34,7 @@ class Sockets(Reactor):
 
     async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
         """Receive at most `nbytes`; b"" is the end of the stream. OSError of recv(2)."""
-        if type(sock) is not socket.socket or self._debug:
+        if type(sock) is not _Socket or self._debug:
             self._check_socket(sock)
         while (data := syscalls.try_recv(sock, nbytes)) is None:
             await self._until_readable(sock)
@@ -68,7 +69,7 @@ class Sockets(Reactor):
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of a bytes-like object. After an OSError, or when cancelled, some of it may have been sent."""
-        if type(sock) is not socket.socket or self._debug:
+        if type(sock) is not _Socket or self._debug:
             self._check_socket(sock)
         sent = syscalls.try_send(sock, data)
         if sent == len(data) and type(data) is bytes:
