@@ -72,9 +72,6 @@ TESTS: dict[str, dict[str, list[str]]] = {
         private("loop._start_serving()"): ["LoopTests.test_create_server_multiple_hosts_*"],
         private("loop._stop_serving()"): ["LoopTests.test_prompt_cancellation"],
     },
-    "test_runners": {
-        private("asyncio.coroutines._is_debug_mode()"): ["RunTests.test_asyncio_run_debug"],
-    },
     "test_sendfile": {
         UDP: ["LoopTests.test_sendfile_not_supported"],
         TLS: ["LoopTests.test_sendfile_ssl*"],

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 import weakref
-from asyncio import events
+from asyncio import coroutines, events
 from asyncio.log import logger
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -71,9 +71,7 @@ class Loop(  # type: ignore[misc]
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shut_down = False
         self._children: set[SubprocessTransport] = set()
-        self._debug = sys.flags.dev_mode or (
-            not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
-        )
+        self._debug = coroutines._is_debug_mode()  # type: ignore[attr-defined]
         _loops.add(self)
 
     # Running
