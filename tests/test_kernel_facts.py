@@ -5,6 +5,7 @@ of the fact has to be thought over. Where silence is asserted, a fence comes fir
 level-triggered, and yet no event comes.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,7 +14,7 @@ import select
 import socket
 import struct
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ IN, OUT, RDHUP, ERR, HUP, ET = (
     select.EPOLLET,
 )
 INTEREST = IN | OUT | RDHUP | ET
+IPV6_MTU = 24  # of ipv6(7)
 WAIT = 10  # seconds, an upper bound for an event that must come
 
 
@@ -53,6 +55,20 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         ours.setblocking(False)
         peer.settimeout(WAIT)
         yield ours, peer
+
+
+@pytest.fixture
+def local() -> Iterator[Callable[[], socket.socket]]:
+    """Makes bound Unix datagram sockets, non-blocking."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> socket.socket:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            sock.setblocking(False)
+            sock.bind(b"")  # the kernel chooses a name
+            return sock
+
+        yield make
 
 
 def register(ep: select.epoll, fd: int, mask: int = INTEREST) -> None:
@@ -82,6 +98,20 @@ def send_until_blocked(sock: socket.socket) -> int:
             sent += sock.send(bytes(65536))
     except BlockingIOError:
         return sent
+
+
+def fill(send: Callable[[], object]) -> None:
+    """Send until EAGAIN."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            send()
+
+
+def read_all(sock: socket.socket) -> None:
+    """Receive until EAGAIN."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(1)
 
 
 def recv_exactly(sock: socket.socket, size: int) -> None:
@@ -427,3 +457,63 @@ def test_k26_a_number_is_registered_once_and_a_dup_of_it_again(ep, pipe):
         assert sorted(ep.poll(0)) == sorted([(reader, IN), (dup, IN)])
     finally:
         os.close(dup)
+
+
+def test_k27_no_out_when_a_unix_socket_that_we_are_not_connected_to_has_room_again(ep, local):
+    ours, receiver, other = local(), local(), local()
+    name = receiver.getsockname()
+    fill(lambda: other.sendto(b"x", name))
+    register(ep, ours.fileno())
+    with pytest.raises(BlockingIOError):
+        ours.sendto(b"x", name)
+    assert ep.poll(0) == [(ours.fileno(), OUT)]  # of the try itself, whose memory is free again
+    fence(ours.fileno(), select.POLLOUT)  # it says writable, and is not
+    read_all(receiver)
+    assert ep.poll(0) == []
+    ours.sendto(b"x", name)
+
+
+def test_k27b_out_when_the_one_that_we_are_connected_to_has_room_again(ep, local):
+    ours, receiver, other = local(), local(), local()
+    ours.connect(receiver.getsockname())
+    fill(lambda: other.sendto(b"x", receiver.getsockname()))
+    register(ep, ours.fileno())
+    with pytest.raises(BlockingIOError):
+        ours.send(b"x")
+    assert ep.poll(0) == []
+    read_all(receiver)
+    assert ep.poll(WAIT) == [(ours.fileno(), OUT)]
+
+
+def test_k28_a_datagram_that_never_fits_is_enobufs_and_an_edge_all_the_same(ep):
+    """So ENOBUFS is no EAGAIN: who waits for the edge and tries again does it for ever."""
+    family = socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as ours, socket.socket(family, socket.SOCK_DGRAM) as peer:
+        peer.bind(("::1", 0))
+        ours.setblocking(False)
+        ours.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU, 1280)  # in fragments, each in memory of its own
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        register(ep, ours.fileno())
+        for _ in range(3):
+            with pytest.raises(OSError, match="No buffer space") as caught:
+                ours.sendto(bytes(60_000), peer.getsockname())
+            assert caught.value.errno == errno.ENOBUFS
+            assert ep.poll(0) == [(ours.fileno(), OUT)]
+
+
+def test_k29_an_error_comes_before_the_datagrams_and_takes_none_of_them(ep):
+    with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        ours.bind(("127.0.0.1", 0))
+        ours.connect(peer.getsockname())
+        ours.setblocking(False)
+        register(ep, ours.fileno())
+        peer.sendto(b"first", ours.getsockname())
+        peer.close()
+        ours.send(b"to nobody any more")
+        assert ep.poll(0) == [(ours.fileno(), IN | OUT | ERR)]
+        with pytest.raises(ConnectionRefusedError):
+            ours.recv(100)
+        assert ours.recv(100) == b"first"
+        with pytest.raises(BlockingIOError):
+            ours.recv(100)

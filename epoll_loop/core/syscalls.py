@@ -249,24 +249,36 @@ def destination(family: int, address: Any) -> Any:
 
     It is not, if the name of a host has to be looked up, or if something is wrong with it.
     """
+    if family == socket.AF_UNIX:
+        known = _is_path(address)
+    elif type(address) is tuple and 2 <= len(address) <= (4 if family == socket.AF_INET6 else 2):
+        known = _is_numeric(family, address[0]) and all(map(_is_int, address[1:], _LIMITS))
+    else:
+        known = False
+    return address if known else None
+
+
+def _is_path(path: Any) -> bool:
     try:
-        return address if _is_numeric(family, address) else None
-    except TypeError:  # not hashable
-        return None
+        return isinstance(path, (str, bytes)) and 0 < len(os.fsencode(path)) < UNIX_PATH_MAX
+    except UnicodeError:
+        return False
+
+
+def _is_int(value: Any, limit: int) -> bool:
+    return type(value) is int and 0 <= value <= limit
+
+
+def _is_numeric(family: int, host: Any) -> bool:
+    return type(host) is str and _is_literal(family, host)
 
 
 @functools.lru_cache(1024)
-def _is_numeric(family: int, address: Any) -> bool:
+def _is_literal(family: int, host: str) -> bool:
     try:
-        if family == socket.AF_UNIX:
-            return 0 < len(os.fsencode(address)) < UNIX_PATH_MAX
-        host, *numbers = address
         socket.inet_pton(family, host)
-        limits = _LIMITS if family == socket.AF_INET6 else _LIMITS[:1]
-        return 1 <= len(numbers) <= len(limits) and all(
-            isinstance(number, int) and 0 <= number <= limit for number, limit in zip(numbers, limits, strict=False)
-        )
-    except (OSError, ValueError, TypeError):
+        return True
+    except (OSError, ValueError):
         return False
 
 

@@ -6,6 +6,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from halves import pure_half
+
+from epoll_loop.core import syscalls
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -15,6 +18,12 @@ def _imported_modules_are_no_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(params=["running", "pure"])
+def half(request):
+    """The half of the build that runs, and the pure one: the same twice in the pure build."""
+    return syscalls if request.param == "running" else pure_half()
 
 
 @pytest.fixture

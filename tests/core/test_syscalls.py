@@ -2,33 +2,17 @@
 
 import contextvars
 import errno
-import importlib.util
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from halves import pure_half
 
 from epoll_loop.core import syscalls
-
-SOURCE = Path(syscalls.__file__).with_name("syscalls.py")
-
-
-def pure_half():
-    spec = importlib.util.spec_from_file_location("pure_syscalls", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(params=["running", "pure"])
-def half(request):
-    """The half of the build that runs, and the pure one: the same twice in the pure build."""
-    return syscalls if request.param == "running" else pure_half()
 
 
 @pytest.fixture
