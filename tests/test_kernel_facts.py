@@ -211,6 +211,28 @@ def test_k8b_out_is_earned_by_a_short_write(ep, pair):
     assert ep.poll(WAIT) == [(ours.fileno(), OUT)]
 
 
+@pytest.mark.parametrize("unix", [False, True])
+def test_k8c_out_is_earned_by_a_sendfile_that_is_short_or_blocked(unix, ep, pair, tmp_path: Path):
+    with contextlib.ExitStack() as stack:
+        ours, peer = map(stack.enter_context, socket.socketpair()) if unix else pair
+        ours.setblocking(False)
+        file = stack.enter_context(open(tmp_path / "file", "wb+"))
+        file.truncate(64 << 20)
+        register(ep, ours.fileno())
+
+        sent = os.sendfile(ours.fileno(), file.fileno(), 0, 64 << 20)  # short
+        assert 0 < sent < 64 << 20
+        recv_exactly(peer, sent)
+        assert ep.poll(WAIT) == [(ours.fileno(), OUT)]
+
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += os.sendfile(ours.fileno(), file.fileno(), 0, 65536)
+        recv_exactly(peer, sent)
+        assert ep.poll(WAIT) == [(ours.fileno(), OUT)]
+
+
 def test_k9_events_outlive_a_close_when_a_dup_lives(ep, pair):
     ours, peer = pair
     register(ep, ours.fileno())

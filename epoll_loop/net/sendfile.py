@@ -77,6 +77,7 @@ class Sendfile(Sockets):
 
     async def _sendfile_native(self, transport: Any, file: Any, offset: int, count: int | None) -> int:
         _check_range(file, offset, count)
+        _check_regular(file)
         if transport._empty_waiter is not None:
             raise RuntimeError("unable to sendfile; sendfile is in progress")
         if transport._eof:
@@ -95,6 +96,7 @@ class Sendfile(Sockets):
                 transport.resume_reading()
 
     async def _sock_sendfile_native(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> int:
+        _check_regular(file)
         return await _send_file(sock.fileno, file, offset, count, functools.partial(self._until_sock_takes, sock))
 
     async def _until_sock_takes(self, sock: socket.socket, blocked: bool) -> None:
@@ -114,7 +116,7 @@ class Sendfile(Sockets):
             await stand_in.drain()
             return sent
         finally:
-            _leave_at(file, offset, sent)
+            _leave_at(file, offset + sent)
             stand_in.restore()
 
     async def _sock_sendfile_fallback(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> int:
@@ -131,7 +133,7 @@ class Sendfile(Sockets):
                         data = data[taken:]
             return sent
         finally:
-            _leave_at(file, offset, sent)
+            _leave_at(file, offset + sent)
 
     async def _read(self, file: Any, buffer: memoryview, count: int | None, sent: int) -> memoryview:
         part = buffer[: count - sent] if count else buffer
@@ -200,7 +202,6 @@ async def _send_file(
     fileno: Callable[[], int], file: Any, offset: int, count: int | None, until_taken: Callable[[bool], Awaitable[None]]
 ) -> int:
     """Send with sendfile(2), to the descriptor that `fileno()` returns, which may change while this waits."""
-    _check_regular(file)
     sent = 0
     try:
         while count is None or sent < count:
@@ -224,7 +225,8 @@ async def _send_file(
                 await until_taken(False)
         return sent
     finally:
-        _leave_at(file, offset, sent)
+        if sent:
+            _leave_at(file, offset + sent)
 
 
 async def _until_taken(transport: Any, blocked: bool) -> None:
@@ -267,12 +269,18 @@ def _check_number(number: Any, least: int, message: str) -> None:
 
 def _start(file: Any, offset: int, count: int | None, size: int) -> memoryview:
     """Go to where the reading starts, and return a buffer for it."""
-    if hasattr(file, "seek"):
+    if offset or _has_position(file):
         file.seek(offset)
     return memoryview(bytearray(min(count, size) if count else size))
 
 
-def _leave_at(file: Any, offset: int, sent: int) -> None:
-    """Let the position of the file say how much of it was sent; nobody asks that of a closed one."""
-    if sent and hasattr(file, "seek") and not getattr(file, "closed", False):
-        file.seek(offset + sent)
+def _leave_at(file: Any, position: int) -> None:
+    """Let the position of the file say how much of it was sent."""
+    if _has_position(file):
+        file.seek(position)
+
+
+def _has_position(file: Any) -> bool:
+    if not hasattr(file, "seek") or getattr(file, "closed", False):
+        return False
+    return not hasattr(file, "seekable") or file.seekable()

@@ -24,6 +24,13 @@ def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callabl
     return {"epoll_loop": LOOPS["epoll_loop"]}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Once is enough to show that a test asks the right thing: asyncio's loop gets TCP pairs only."""
+    extra = [item for item in items if "[asyncio-unix" in item.name]
+    config.hook.pytest_deselected(items=extra)
+    items[:] = [item for item in items if item not in extra]
+
+
 class Recorder(asyncio.Protocol):
     """Keeps what it is told, and futures to wait for it."""
 
