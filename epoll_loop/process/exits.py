@@ -6,6 +6,7 @@ own pid: no other child is ever waited for, and until then no other process gets
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from asyncio.log import logger
@@ -34,7 +35,8 @@ class ExitWatch:
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
             name = f"asyncio-waitpid-{process.pid}"
-            threading.Thread(target=_wait, args=(loop, process, exited), name=name, daemon=True).start()
+            args = loop, process, exited, contextvars.copy_context()
+            threading.Thread(target=_wait, args=args, name=name, daemon=True).start()
 
     def close(self) -> None:
         """Stop watching. What a thread has yet to tell, it tells in vain."""
@@ -44,7 +46,9 @@ class ExitWatch:
             self._pidfd = -1
 
 
-def _wait(loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any]) -> None:
+def _wait(
+    loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any], context: contextvars.Context
+) -> None:
     if hasattr(os, "waitid"):
         try:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -53,7 +57,7 @@ def _wait(loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], 
     else:
         process.wait()
     try:
-        loop.call_soon_threadsafe(exited)
+        loop.call_soon_threadsafe(exited, context=context)
     except RuntimeError:
         pass  # the loop was closed meanwhile, and has reaped the child itself
 

@@ -1,9 +1,10 @@
 """Signals: add_signal_handler() and remove_signal_handler().
 
 Python's own C handler writes the number of each signal that has a Python handler to the descriptor of
-`signal.set_wakeup_fd()`. Ours is one end of a socket pair whose other end the loop reads, so a signal interrupts the
-loop's sleep, also when it comes between the last look at pending signals and the system call. It stays installed while
-there are handlers, so that a signal that comes when the loop does not run waits in the socket for the next run.
+`signal.set_wakeup_fd()`. Ours is a pipe that the loop reads, so a signal interrupts the loop's sleep, also when it
+comes between the last look at pending signals and the system call. It stays installed while there are handlers, so that
+a signal that comes when the loop does not run waits in the pipe for the next run. A pipe, since a number that finds no
+room is lost: a socket pair has room for some hundred only, whatever their size.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +25,15 @@ from epoll_loop.core.reactor import Reactor
 class Signals(Reactor):
     """The room of the loop that deals with Unix signals."""
 
-    __slots__ = ("_signal_handlers", "_signal_sockets", "_wakeup_before")
+    __slots__ = ("_signal_handlers", "_signal_pipe", "_wakeup_before")
 
     _signal_handlers: dict[int, Handle]
-    _signal_sockets: tuple[socket.socket, socket.socket] | None
+    _signal_pipe: tuple[int, int] | None  # the ends to read from and to write to
     _wakeup_before: int | None  # what set_wakeup_fd() had before ours; None while ours is not installed
 
     def _signals_init(self) -> None:
         self._signal_handlers = {}
-        self._signal_sockets = None
+        self._signal_pipe = None
         self._wakeup_before = None
 
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
@@ -45,6 +46,9 @@ class Signals(Reactor):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         _check_signal(sig)
         self._check_closed()
+        if threading.current_thread() is not threading.main_thread():
+            # What Python says where it is not installed yet.
+            raise RuntimeError("set_wakeup_fd only works in main thread of the main interpreter")
         try:
             self._signals_install()
         except (ValueError, OSError) as exc:
@@ -55,16 +59,14 @@ class Signals(Reactor):
             # Only so that the C handler writes the number; the work is done by _signals_read().
             signal.signal(sig, _noop)
             signal.siginterrupt(sig, False)
-        except (OSError, ValueError) as exc:
+        except OSError as exc:
             if before is None:
                 del self._signal_handlers[sig]
             else:
                 self._signal_handlers[sig] = before
             if not self.is_running():
                 self._signals_uninstall()
-            if isinstance(exc, OSError):
-                raise _uncatchable(sig, exc) from None
-            raise RuntimeError(str(exc)) from exc
+            raise _uncatchable(sig, exc) from None
         if before is not None:
             before.cancel()
 
@@ -84,24 +86,22 @@ class Signals(Reactor):
         return True
 
     def _signals_install(self) -> None:
-        if self._signal_sockets is None:
-            reader, writer = socket.socketpair()
-            reader.setblocking(False)
-            writer.setblocking(False)
-            self._signal_sockets = reader, writer
-            self.add_reader(reader.fileno(), self._signals_read)
+        if self._signal_pipe is None:
+            ends = self._signal_pipe = os.pipe()
+            for fd in ends:
+                os.set_blocking(fd, False)
+            self.add_reader(ends[0], self._signals_read)
         if self._wakeup_before is None:
-            # A full socket is no reason for a warning: the loop is awake.
-            writer = self._signal_sockets[1]
-            self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            # A full pipe is no reason for a warning: the loop is awake.
+            self._wakeup_before = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
 
     def _signals_uninstall(self) -> None:
-        if self._wakeup_before is None or self._signal_handlers or self._signal_sockets is None:
+        if self._wakeup_before is None or self._signal_handlers or self._signal_pipe is None:
             return
         before, self._wakeup_before = self._wakeup_before, None
         try:
             current = signal.set_wakeup_fd(-1)
-            if current != self._signal_sockets[1].fileno():
+            if current != self._signal_pipe[1]:
                 before = current  # somebody has installed another one since: leave it
             signal.set_wakeup_fd(before)
         except (OSError, ValueError):
@@ -112,23 +112,19 @@ class Signals(Reactor):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
             self._signals_uninstall()
-        if self._signal_sockets is not None:
-            reader, writer = self._signal_sockets
-            self._signal_sockets = None
-            self.remove_reader(reader.fileno())
+        if self._signal_pipe is not None:
+            ends, self._signal_pipe = self._signal_pipe, None
+            self.remove_reader(ends[0])
+            # Off the main thread the C handler goes on writing to the number, which has to stay ours.
             if self._wakeup_before is None:
-                reader.close()
-                writer.close()
-            else:
-                # Off the main thread: the C handler goes on writing to the number, so the two stay open.
-                reader.detach()
-                writer.detach()
+                for fd in ends:
+                    os.close(fd)
 
     def _signals_read(self) -> None:
-        if self._signal_sockets is None:
+        if self._signal_pipe is None:
             return
         try:
-            numbers = self._signal_sockets[0].recv(4096)
+            numbers = os.read(self._signal_pipe[0], 65536)
         except BlockingIOError:
             return
         for number in numbers:

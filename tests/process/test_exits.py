@@ -1,6 +1,7 @@
 """How the loop learns of a child's exit: by a pidfd, or by a thread where there is none to be had."""
 
 import asyncio
+import contextvars
 import errno
 import logging
 import os
@@ -10,8 +11,9 @@ import time
 from asyncio.subprocess import PIPE
 
 import pytest
-from children import refuse, waiting_threads
+from children import Recorder, end, refuse, start, waiting_threads
 
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 pytestmark = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 
@@ -43,6 +45,20 @@ async def test_cancelled(way):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_the_protocol_is_told_in_the_context_of_the_start(way):
+    seen = []
+
+    class Protocol(Recorder):
+        def process_exited(self):
+            seen.append(variable.get())
+
+    variable.set("started")
+    transport, protocol = await start("true", Protocol)
+    variable.set("changed")
+    await end(transport, protocol)
+    assert seen == ["started"]
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EPERM, errno.EINVAL, errno.ENODEV])

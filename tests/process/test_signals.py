@@ -84,14 +84,42 @@ def test_many_signals(loop):
 
 
 @OURS
-def test_a_flood_of_signals_is_no_error(loop, capfd):
-    """What is in between is full long before: the loop is awake, and that is enough."""
+def test_under_load_none_is_lost(loop, capfd):
+    """Far more than a loop usually finds waiting, and one of another kind behind them."""
     seen = []
     loop.add_signal_handler(ONE, seen.append, 1)
-    loop.call_soon(lambda: [signal.raise_signal(ONE) for _ in range(20_000)])
+    loop.add_signal_handler(TWO, seen.append, 2)
+    loop.call_soon(lambda: [signal.raise_signal(sig) for sig in [ONE] * 20_000 + [TWO]])
+    turn(loop, 20)
+    assert seen == [1] * 20_000 + [2]
+    assert capfd.readouterr().err == ""
+
+
+@OURS
+def test_more_than_the_pipe_takes_is_no_error(loop, capfd):
+    seen = []
+    loop.add_signal_handler(ONE, seen.append, 1)
+    loop.call_soon(lambda: [signal.raise_signal(ONE) for _ in range(70_000)])
     turn(loop, 20)
     assert seen
     assert capfd.readouterr().err == ""
+
+
+def test_real_time_signals_are_counted(loop):
+    """The kernel queues each of them."""
+    sig = signal.SIGRTMIN + 1
+    seen = []
+    loop.add_signal_handler(sig, seen.append, 1)
+
+    def send():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [sig])
+        for _ in range(100):
+            kill(sig)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [sig])
+
+    loop.call_soon(send)
+    turn(loop, 4)
+    assert len(seen) == 100
 
 
 def test_a_signal_between_two_runs_waits_for_the_next(loop):
@@ -243,6 +271,7 @@ def error_in_a_thread(function, *args):
 def test_off_the_main_thread_it_is_a_runtime_error_and_leaves_nothing(loop):
     (error,) = error_in_a_thread(loop.add_signal_handler, ONE, print)
     assert type(error) is RuntimeError
+    assert "set_wakeup_fd only works in main thread" in str(error)
     assert not loop.remove_signal_handler(ONE)
 
 
@@ -255,6 +284,7 @@ def test_off_the_main_thread_of_a_running_loop_the_old_handler_stays(loop):
         for sig in (ONE, TWO):
             (error,) = error_in_a_thread(loop.add_signal_handler, sig, print)
             assert type(error) is RuntimeError
+            assert "set_wakeup_fd only works in main thread" in str(error)
         assert not loop.remove_signal_handler(TWO)
         kill(ONE)
 
