@@ -7,6 +7,21 @@ import subprocess
 import threading
 
 
+def children() -> set[int]:
+    """The child processes, zombies too."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended meanwhile
+            if parent == os.getpid():
+                found.add(int(name))
+    return found
+
+
 class Recorder(asyncio.SubprocessProtocol):
     """Keeps what it is told."""
 
@@ -44,6 +59,12 @@ async def end(transport, protocol):
 
 
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+async def until(condition):
+    """Run the loop until something is true."""
+    while not condition():
+        await asyncio.sleep(0)
 
 
 def refuse(code):

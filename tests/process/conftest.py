@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
-from children import refuse
+from children import children, refuse
 
 import epoll_loop
 
@@ -19,21 +19,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return LOOPS
-
-
-def children() -> set[int]:
-    """The child processes, zombies too."""
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as file:
-                    parent = int(file.read().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # ended meanwhile
-            if parent == os.getpid():
-                found.add(int(name))
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 
 import pytest
-from children import PIPES, drop, end, start, waiting_threads
+from children import PIPES, drop, end, start, until, waiting_threads
 
 import epoll_loop
 
@@ -61,7 +63,12 @@ def test_the_loop_is_closed_meanwhile(way, wait_for_thread):
 
 def test_a_forked_child_leaves_the_parents_children_alone():
     loop = epoll_loop.new_event_loop()
-    transport, protocol = loop.run_until_complete(start("exec sleep 3600", **PIPES))
+    transport, protocol = loop.run_until_complete(start("exec cat", **PIPES))
+    process = transport.get_extra_info("subprocess")
+    thread = threading.Thread(target=process.wait)
+    thread.start()
+    while not process._waitpid_lock.locked():  # from then on poll() does not tell whose child it is
+        time.sleep(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
         pid = os.fork()
@@ -72,7 +79,9 @@ def test_a_forked_child_leaves_the_parents_children_alone():
         finally:
             os._exit(sys.exc_info() != (None, None, None))
     assert os.waitpid(pid, 0) == (pid, 0)
-    assert transport.get_extra_info("subprocess").poll() is None
+    transport.get_pipe_transport(0).write(b"alive")
+    loop.run_until_complete(until(lambda: ("data", 1, b"alive") in protocol.calls))
     loop.run_until_complete(end(transport, protocol))
     assert transport.get_returncode() == -signal.SIGKILL
+    thread.join()
     loop.close()

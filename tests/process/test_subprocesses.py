@@ -12,8 +12,10 @@ import textwrap
 import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from children import children, until
 
 import epoll_loop
 
@@ -145,18 +147,47 @@ async def test_a_protocol_that_can_not_be_made():
 @pytest.mark.parametrize("after", range(8))
 async def test_cancelled_while_it_is_made(after):
     """In every iteration: the child is killed and reaped, and its pipes are closed."""
+    before = children()
     task = asyncio.ensure_future(asyncio.create_subprocess_exec(*BLOCKED, stdin=PIPE, stdout=PIPE, stderr=PIPE))
     for _ in range(after):
         await asyncio.sleep(0)
     if task.cancel():
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert children() == before
     else:
         process = await task
         process.kill()
         await process.communicate()
 
 
+@ours
+async def test_given_up_while_it_is_made():
+    """The coroutine is closed, as that of a task that nobody holds any more."""
+    before = children()
+    loop = asyncio.get_running_loop()
+    coroutine = loop.subprocess_exec(asyncio.SubprocessProtocol, *BLOCKED)
+    coroutine.send(None)
+    assert len(children() - before) == 1
+    coroutine.close()
+    await until(lambda: children() == before)
+
+
+@ours
+@pytest.mark.parametrize("failing", ["connect_write_pipe", "connect_read_pipe"])
+async def test_a_pipe_that_can_not_be_connected(failing):
+    """The error comes out, nothing is left, and the protocol is not told of anything."""
+    before = children()
+    protocol = mock.Mock()
+    loop = asyncio.get_running_loop()
+    with mock.patch.object(loop, failing, side_effect=OSError), pytest.raises(OSError):  # noqa: PT011
+        await loop.subprocess_exec(lambda: protocol, *BLOCKED)
+    assert children() == before
+    await asyncio.sleep(0)
+    assert protocol.mock_calls == []
+
+
+@ours
 async def test_cancelled_wait():
     process = await asyncio.create_subprocess_exec(*BLOCKED)
     waiters = [asyncio.ensure_future(process.wait()) for _ in range(3)]
@@ -164,6 +195,7 @@ async def test_cancelled_wait():
     waiters[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiters[0]
+    assert len(process._transport._exit_waiters) == 2
     process.kill()
     assert await asyncio.gather(*waiters[1:], process.wait()) == [-signal.SIGKILL] * 3
 

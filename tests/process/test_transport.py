@@ -118,6 +118,32 @@ async def test_close_kills_the_child():
     assert {call[1] for call in protocol.calls if call[0] == "lost"} == {0, 1, 2}
 
 
+async def test_close_closes_pipes_that_others_have_too():
+    read_pid = asyncio.Event()
+
+    class Protocol(Recorder):
+        def pipe_data_received(self, fd, data):
+            super().pipe_data_received(fd, data)
+            read_pid.set()
+
+    transport, protocol = await start("sleep 3600 & echo $!; exec sleep 3600", Protocol, **PIPES)
+    await read_pid.wait()
+    transport.close()
+    await protocol.lost
+    os.kill(int(protocol.calls[1][2]), signal.SIGKILL)
+
+
+@ours
+async def test_close_of_a_child_that_we_may_not_kill():
+    transport, protocol = await start("exec sleep 3600")
+    process = transport.get_extra_info("subprocess")
+    with mock.patch.object(process, "kill", side_effect=PermissionError):
+        transport.close()
+    process.kill()
+    await protocol.lost
+    assert transport.get_returncode() == -signal.SIGKILL
+
+
 async def test_close_does_not_kill_a_child_that_has_ended():
     transport, protocol = await start("exit 3")
     with contextlib.suppress(ChildProcessError):  # the loop knows already
@@ -208,9 +234,12 @@ async def test_nothing_refers_to_it_afterwards():
     await protocol.lost
     transport.close()
     gone = weakref.ref(transport)
-    del transport, protocol
-    gc.collect()
-    assert gone() is None
+    gc.disable()
+    try:
+        del transport, protocol
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_dropped_without_close_it_warns():
