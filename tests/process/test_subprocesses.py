@@ -180,7 +180,7 @@ async def test_a_pipe_that_can_not_be_connected(failing):
     before = children()
     protocol = mock.Mock()
     loop = asyncio.get_running_loop()
-    with mock.patch.object(loop, failing, side_effect=OSError), pytest.raises(OSError):  # noqa: PT011
+    with mock.patch.object(loop, failing, side_effect=OSError), pytest.raises(OSError):
         await loop.subprocess_exec(lambda: protocol, *BLOCKED)
     assert children() == before
     await asyncio.sleep(0)
