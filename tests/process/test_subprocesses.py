@@ -183,7 +183,7 @@ async def test_a_pipe_that_can_not_be_connected(failing):
     with mock.patch.object(loop, failing, side_effect=OSError), pytest.raises(OSError):
         await loop.subprocess_exec(lambda: protocol, *BLOCKED)
     assert children() == before
-    await asyncio.sleep(0)
+    await until(lambda: not loop._children)
     assert protocol.mock_calls == []
 
 
