@@ -105,7 +105,9 @@ class Subprocesses(Reactor):
         return transport, protocol
 
     def _abandon_children(self) -> None:
-        for transport in list(self._children):
+        children = list(self._children)
+        self._children.clear()
+        for transport in children:
             transport._abandon()
 
 

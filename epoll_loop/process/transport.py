@@ -72,6 +72,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         super().__init__({"subprocess": process})
         self._closed = True  # as long as there is nothing to close
         self._abandoned = False  # still open when the loop was closed
+        self._killed = False  # or it had ended: it does not take long to wait for
         self._loop: Any = loop
         self._protocol = protocol
         self._proc: subprocess.Popen[bytes] | None = process
@@ -140,7 +141,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             self._closed = True
             for protocol in self._pipes.values():
                 protocol.close()
-            self._kill()
+            self._killed = self._kill()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
         if not getattr(self, "_closed", True) or getattr(self, "_abandoned", False):
@@ -148,20 +149,29 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             finally:  # the warning may be an error
                 self.close()
+                self._end()  # if it still runs, its loop is dropped as well
 
     def _kill(self) -> bool:
-        """Kill the child, unless it has ended. False if we may not (it runs as somebody else)."""
+        """Kill the child, unless it has ended. False if we may not, or need not."""
         process = self._proc
-        # A forked child leaves its siblings alone. What poll() reaps, _exited() finds in the Popen.
-        if process is None or self._loop._poller.forked or process.poll() is not None:
-            return True
-        if self._loop.get_debug():
-            logger.warning("Close running child process: kill %r", self)
-        try:
-            process.kill()
-        except PermissionError:
-            return False
+        if process is None or self._loop._poller.forked:
+            return False  # in a forked child it is our sibling
+        if process.poll() is None:  # what this reaps, _exited() finds in the Popen
+            if self._loop.get_debug():
+                logger.warning("Close running child process: kill %r", self)
+            try:
+                process.kill()
+            except PermissionError:  # it runs as somebody else
+                return False
         return True
+
+    def _end(self) -> int | None:
+        """Reap the child, after close(), without the loop; return its exit status, None if there is nothing to reap."""
+        process = self._proc
+        if process is None or self._returncode is not None:
+            return None
+        self._exit_watch.close()
+        return process.wait() if self._killed else None
 
     async def _connect(self) -> None:
         """Connect the pipes; return when the protocol has had its `connection_made()`."""
@@ -244,8 +254,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """Leave no process and no descriptor behind: the loop is being closed."""
         self._abandoned = not self._closed
         self.close()
-        process = self._proc
-        if process is not None and self._returncode is None:
-            self._exit_watch.close()
-            if self._kill():
-                self._process_exited(process.wait())
+        returncode = self._end()
+        if returncode is not None:
+            self._process_exited(returncode)
+        for waiter in self._exit_waiters:
+            waiter.cancel()  # of a child that we may not kill

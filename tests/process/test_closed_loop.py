@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from unittest import mock
 
 import pytest
 from children import PIPES, drop, end, start, until, waiting_threads
@@ -35,6 +36,34 @@ def test_closed_with_a_child_running_the_loop_leaves_nothing():
     with pytest.raises(ProcessLookupError):
         os.kill(transport.get_pid(), 0)
     del transport, waiting, waiter
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        drop(held)
+
+
+def test_dropped_with_a_child_running_the_loop_leaves_nothing():
+    loop = epoll_loop.new_event_loop()
+    held = [loop, loop.run_until_complete(start("exec sleep 3600", **PIPES))]
+    del loop
+    with pytest.warns(ResourceWarning) as caught:
+        drop(held)
+    assert any("unclosed transport <SubprocessTransport " in str(warning.message) for warning in caught)
+
+
+def test_closed_with_a_child_that_it_may_not_kill():
+    """Who waits for it is woken, and nobody waits for its end."""
+    loop = epoll_loop.new_event_loop()
+    transport, protocol = loop.run_until_complete(start("exec sleep 3600"))
+    process = transport.get_extra_info("subprocess")
+    waiting = loop.create_task(transport._wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    with mock.patch.object(process, "kill", side_effect=PermissionError):
+        loop.close()
+    assert waiting.cancelled()
+    assert transport.get_returncode() is None
+    process.kill()
+    process.wait()
+    held = [transport, protocol, waiting]
+    del transport, protocol, waiting
     with pytest.warns(ResourceWarning, match="unclosed transport"):
         drop(held)
 
