@@ -1,6 +1,7 @@
 """What the tests of child processes share."""
 
 import asyncio
+import contextlib
 import gc
 import glob
 import os
@@ -11,7 +12,11 @@ from pathlib import Path
 
 def children():
     """The numbers of the child processes, zombies too."""
-    return {pid for file in glob.glob("/proc/self/task/*/children") for pid in Path(file).read_text().split()}
+    found = set()
+    for file in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found.update(Path(file).read_text().split())
+    return found
 
 
 class Recorder(asyncio.SubprocessProtocol):
