@@ -163,11 +163,11 @@ async def test_only_families_that_both_addresses_have() -> None:
     transport, _ = await create(local_addr=("wrong", 0))  # nobody has ::2
     assert transport.get_extra_info("sockname")[0] == "127.0.0.1"
     await finish(transport)
-    with pytest.raises(ValueError, match="^can not get address information$"):
+    with pytest.raises(ValueError, match=r"^can not get address information$"):
         await create(local_addr=("other", 0), remote_addr=("remote", 9))
     names["empty"] = []
     loop.getaddrinfo = lambda *args, **kwargs: asyncio.sleep(0, [])  # type: ignore[method-assign,return-value]
-    with pytest.raises(OSError, match="returned empty list$"):
+    with pytest.raises(OSError, match=r"returned empty list$"):
         await create(local_addr=("empty", 0))
 
 
@@ -254,7 +254,7 @@ async def test_a_given_socket_is_as_it_is(name: str, value: Any) -> None:
 
 
 async def test_a_stream_socket() -> None:
-    with socket.socket() as sock, pytest.raises(ValueError, match="^A datagram socket was expected, got <socket"):
+    with socket.socket() as sock, pytest.raises(ValueError, match=r"^A datagram socket was expected, got <socket"):
         await create(sock=sock)
 
 

@@ -569,33 +569,35 @@ async def test_another_protocol_gets_the_rest(new: Callable[[], socket.socket]) 
             assert transport.get_protocol() is other
 
 
-def test_an_interrupt_in_datagram_received(either_loop: asyncio.AbstractEventLoop, folder: Path) -> None:
+@pytest.mark.parametrize("blocked", [False, True])
+def test_an_interrupt_in_datagram_received(either_loop: asyncio.AbstractEventLoop, folder: Path, blocked: bool) -> None:
     """What was received with the one in whose callback KeyboardInterrupt came is not lost."""
 
     def interrupt() -> None:
         if len(protocol.found) == 3:
             raise KeyboardInterrupt
 
-    async def begin() -> Any:
-        return await asyncio.get_running_loop().create_datagram_endpoint(lambda: protocol, sock=sock)
+    async def begin() -> tuple[Any, Recorder]:
+        return await either_loop.create_datagram_endpoint(Recorder, sock=sock)
 
     async def rest() -> None:
-        await protocol.until_datagrams(10)
+        await protocol.until_datagrams(9)
         await wire.finish(transport)
 
-    async def make() -> Recorder:
-        return Recorder()
-
-    with bound("IPv4", folder) as sock, bound("IPv4", folder) as peer:
-        protocol = either_loop.run_until_complete(make())
+    with bound("Unix", folder) as sock, bound("Unix", folder) as peer:
+        sock.connect(peer.getsockname())
+        sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while blocked:  # then there is no other event
+                sock.send(b"x")
+        transport, protocol = either_loop.run_until_complete(begin())
         protocol.hooks["datagram_received"] = interrupt
-        transport, _ = either_loop.run_until_complete(begin())
-        for i in range(10):
+        for i in range(9):
             peer.sendto(b"%d" % i, sock.getsockname())
         with pytest.raises(KeyboardInterrupt):
             either_loop.run_forever()
         either_loop.run_until_complete(rest())
-        assert protocol.datagrams == [b"%d" % i for i in range(10)]
+        assert protocol.datagrams == [b"%d" % i for i in range(9)]
 
 
 @ours
@@ -704,6 +706,16 @@ async def test_close_sends_what_is_queued_first(full: tuple[Recorder, Any, socke
     assert found == [b"%06d" % i for i in range(count + 50)] + [b""]
     assert await protocol.until_lost() is None
     assert protocol.calls == ["connection_made", "connection_lost"]
+
+
+@ours  # asyncio has sent it by then
+async def test_close_sends_an_empty_one_first(folder: Path) -> None:
+    async with endpoint(bound("IPv4", folder), Recorder()) as transport:
+        with bound("IPv4", folder) as peer:
+            transport.sendto(b"", peer.getsockname())
+            transport.close()
+            await wire.turns()
+            assert receive_all(peer) == [b""]
 
 
 async def test_abort_drops_what_is_queued(full: tuple[Recorder, Any, socket.socket, int]) -> None:

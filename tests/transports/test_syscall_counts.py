@@ -31,8 +31,10 @@ COUNTER = r"""
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { RECV, SEND, SENDMSG, ACCEPT, ADD, MOD, DEL, WAIT, KINDS };
-static const char *names[KINDS] = {"recv", "send", "sendmsg", "accept", "add", "mod", "del", "wait"};
+enum { RECV, SEND, SENDMSG, RECVMMSG, SENDMMSG, ACCEPT, ADD, MOD, DEL, WAIT, KINDS };
+static const char *names[KINDS] = {
+    "recv", "send", "sendmsg", "recvmmsg", "sendmmsg", "accept", "add", "mod", "del", "wait",
+};
 static long counts[KINDS];
 
 #define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
@@ -48,6 +50,14 @@ ssize_t send(int fd, const void *buffer, size_t size, int flags) {
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     counts[SENDMSG]++;
     return REAL(sendmsg)(fd, message, flags);
+}
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, struct timespec *timeout) {
+    counts[RECVMMSG]++;
+    return REAL(recvmmsg)(fd, messages, count, flags, timeout);
+}
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    counts[SENDMMSG]++;
+    return REAL(sendmmsg)(fd, messages, count, flags);
 }
 int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     counts[ACCEPT]++;
@@ -290,6 +300,52 @@ def test_half_closed_connections_do_not_keep_the_loop_awake(counted: Counted) ->
     costs = counted.costs()
     assert costs["wait"] < 20 * CONNECTIONS
     assert costs["recv"] <= 3 * CONNECTIONS
+
+
+# Sixteen datagrams at a time, to an endpoint in the same process.
+DATAGRAMS = """
+    import asyncio, socket, sys
+    import epoll_loop
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport):
+            self.transport = transport
+        def datagram_received(self, data, address):
+            self.transport.sendto(data, address)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        with socket.socket(type=socket.SOCK_DGRAM) as peer:
+            peer.connect(transport.get_extra_info("sockname"))
+            peer.settimeout(0)
+            for _ in range(int(sys.argv[1])):
+                for _ in range(16):
+                    peer.send(b"x" * 64)
+                left = 16
+                while left:
+                    await asyncio.sleep(0)
+                    try:
+                        while peer.recv(100):
+                            left -= 1
+                    except BlockingIOError:
+                        pass
+        transport.close()
+
+    epoll_loop.run(main())
+"""
+
+
+@pytest.mark.skipif(not epoll_loop.COMPILED, reason="the socket module receives and sends one at a time")
+def test_datagrams_are_received_and_sent_together(counted: Counted) -> None:
+    """One system call for what has come, one for what an iteration has sent; no second one to learn that it was all."""
+    rounds = 100
+    environment = {**os.environ, "LD_PRELOAD": str(counted.library), "COUNTS": str(counted.file)}
+    code = textwrap.dedent(DATAGRAMS)
+    subprocess.run([sys.executable, "-c", code, str(rounds)], cwd=ROOT, env=environment, check=True, timeout=60)
+    costs = counted._read()
+    assert costs["recvmmsg"] <= rounds + 1  # an endpoint may look into an empty socket once
+    assert costs["sendmmsg"] == rounds
 
 
 def traces() -> bool:
