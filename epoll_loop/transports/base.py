@@ -214,7 +214,9 @@ class Transport(Channel):
 
     def __repr__(self) -> str:
         words = [type(self).__name__]
-        if self.fd < 0:
+        if self._abandoned:
+            words.append("left open")  # and so its loop has closed it
+        elif self.fd < 0:
             words.append("closed")
         elif self._closing:
             words.append("closing")

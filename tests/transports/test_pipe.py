@@ -166,6 +166,7 @@ def test_unclosed_transports_warn(either_loop: asyncio.AbstractEventLoop) -> Non
         either_loop.run_until_complete(either_loop.connect_write_pipe(asyncio.Protocol, ends[1])),
     ]
     either_loop.close()
+    assert ["open" in repr(transport) for transport, _ in held] == [True, True]
 
     def drop() -> None:
         held.clear()
