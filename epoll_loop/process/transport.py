@@ -70,12 +70,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def __init__(self, loop: Reactor, protocol: Any, process: subprocess.Popen[bytes]) -> None:
         super().__init__({"subprocess": process})
+        self._proc: subprocess.Popen[bytes] | None = None
         self._closed = True  # as long as there is nothing to close
         self._abandoned = False  # still open when the loop was closed
         self._killed = False  # or it had ended: it does not take long to wait for
         self._loop: Any = loop
         self._protocol = protocol
-        self._proc: subprocess.Popen[bytes] | None = process
         self._pid = process.pid
         self._returncode: int | None = None
         self._exit_waiters: set[asyncio.Future[None]] = set()
@@ -84,6 +84,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         files = enumerate((process.stdin, process.stdout, process.stderr))
         self._pipes = {fd: PipeProtocol(self, fd, file) for fd, file in files if file is not None}
         self._exit_watch = ExitWatch(loop, process, self._exited)
+        self._proc = process
         self._closed = False
 
     def __repr__(self) -> str:
@@ -144,12 +145,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             self._killed = self._kill()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        if not getattr(self, "_closed", True) or getattr(self, "_abandoned", False):
-            try:
+        try:
+            if not self._closed or self._abandoned:
                 warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            finally:  # the warning may be an error
-                self.close()
-                self._end()  # if it still runs, its loop is dropped as well
+        finally:  # the warning may be an error
+            self.close()
+            self._end()  # if it still runs, its loop is dropped as well
 
     def _kill(self) -> bool:
         """Kill the child, unless it has ended. False if we may not, or need not."""

@@ -40,13 +40,17 @@ def test_closed_with_a_child_running_the_loop_leaves_nothing():
         drop(held)
 
 
-def test_dropped_with_a_child_running_the_loop_leaves_nothing():
+@pytest.mark.parametrize("closed", [False, True])
+def test_dropped_with_a_child_running_the_loop_leaves_nothing(closed):
     loop = epoll_loop.new_event_loop()
     held = [loop, loop.run_until_complete(start("exec sleep 3600", **PIPES))]
+    if closed:
+        held[1][0].close()
     del loop
     with pytest.warns(ResourceWarning) as caught:
         drop(held)
-    assert any("unclosed transport <SubprocessTransport " in str(warning.message) for warning in caught)
+    texts = [str(warning.message) for warning in caught]
+    assert any(text.startswith("unclosed transport <SubprocessTransport ") for text in texts) is not closed
 
 
 def test_closed_with_a_child_that_it_may_not_kill():
