@@ -140,7 +140,7 @@ class PipeWriteTransport(ByteWriter):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return asyncio.WriteTransport
+        return asyncio.Transport  # asyncio's is one too
 
     def turn(self) -> None:
         self.queued = False
@@ -159,9 +159,6 @@ class PipeWriteTransport(ByteWriter):
         """
         if not self._closing:
             ByteWriter.write(self, data)
-            if self._size and self.writable and self._loop._thread_id is None:
-                self._send()  # a loop that does not run has no end of the iteration
-                self._settle()
         elif _as_bytes(data):
             self._write_lost()
 
