@@ -521,7 +521,11 @@ def test_a_loop_closed_meanwhile(loop: asyncio.AbstractEventLoop, file: BinaryIO
     with peer:
         begun = loop.run_until_complete(begin())
         loop.close()
-        with pytest.warns(ResourceWarning, match="unclosed transport"):
+
+        def drop() -> None:
             begun.clear()
             gc.collect()
+
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            drop()
         sock.close()
