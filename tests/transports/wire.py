@@ -189,6 +189,20 @@ async def read_all(peer: socket.socket) -> bytes:
     return await read(peer, 1 << 40)
 
 
+def empty(peer: socket.socket) -> bytes:
+    """Read what the kernel has, and wait for nothing."""
+    found = bytearray()
+    peer.settimeout(0)
+    try:
+        while data := peer.recv(65536):
+            found += data
+    except BlockingIOError:
+        pass
+    finally:
+        peer.settimeout(LIMIT)
+    return bytes(found)
+
+
 def silent(peer: socket.socket) -> bool:
     """Whether the kernel has nothing for this socket, not even an end."""
     peer.settimeout(0)
