@@ -83,6 +83,14 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+async def drain(sock: socket.socket, size: int) -> bytes:
+    """Read exactly that many bytes."""
+    data = bytearray()
+    while len(data) < size:
+        data += await now().sock_recv(sock, min(size - len(data), 1 << 20))
+    return bytes(data)
+
+
 def at_number(number: int, sock: socket.socket) -> socket.socket:
     """The same socket, non-blocking, under a descriptor that is free."""
     if sock.fileno() != number:  # the lowest that is free is what the kernel takes

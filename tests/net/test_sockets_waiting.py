@@ -1,26 +1,17 @@
-"""The waits of the coroutines on sockets: cancelled, several at once, beside other users of the same descriptor."""
+"""The waits of the coroutines on sockets: cancelled, on a number that is used again, in a loop that stops meanwhile."""
 
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from raw import READS, Pair, Read, at_number, at_once, fill, now, turns, until_readable, waiting
+from raw import READS, Pair, Read, at_number, at_once, drain, fill, now, turns, until_readable, waiting
 
 ASYNCIO_TOO = True
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 reads = pytest.mark.parametrize("read", READS)
-
-
-async def drain(sock: socket.socket, size: int) -> bytes:
-    """Read exactly that many bytes."""
-    data = bytearray()
-    while len(data) < size:
-        data += await now().sock_recv(sock, min(size - len(data), 1 << 20))
-    return bytes(data)
 
 
 # Cancelled
@@ -269,193 +260,6 @@ async def test_thousands_of_connections_on_the_same_few_numbers(listener: socket
         group.create_task(accept(10 * 200))
         for name in range(10):
             group.create_task(connect(name, 200))
-
-
-# Several at once
-
-
-@ours  # asyncio forgets the first
-async def test_two_wait_for_one_listener(listener: socket.socket) -> None:
-    tasks = [await waiting(now().sock_accept(listener)) for _ in range(2)]
-    with socket.create_connection(listener.getsockname()) as first:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await turns()
-        assert [task.done() for task in tasks].count(True) == 1
-        with socket.create_connection(listener.getsockname()) as second:
-            accepted = [await task for task in tasks]
-            assert {address for _, address in accepted} == {first.getsockname(), second.getsockname()}
-    for connection, _ in accepted:
-        connection.close()
-
-
-@ours
-async def test_one_edge_for_two_connections(listener: socket.socket) -> None:
-    tasks = [await waiting(now().sock_accept(listener)) for _ in range(2)]
-    clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
-    for task in [*tasks, asyncio.ensure_future(now().sock_accept(listener))]:
-        connection, _ = await task
-        connection.close()
-    for client in clients:
-        client.close()
-
-
-@ours
-@reads
-async def test_two_wait_for_one_socket(read: Read, pair: Pair) -> None:
-    sock, peer = pair
-    tasks = [await waiting(read(sock)) for _ in range(3)]
-    tasks[1].cancel()
-    await turns()
-    peer.send(b"1")
-    until_readable(sock)
-    await turns()
-    assert [task.done() for task in tasks].count(True) == 2
-    peer.send(b"2")
-    assert sorted([await tasks[0], await tasks[2]]) == [b"1", b"2"]
-
-
-@ours
-async def test_the_end_of_the_stream_is_everybodys(pair: Pair) -> None:
-    sock, peer = pair
-    tasks = [await waiting(now().sock_recv(sock, 1)) for _ in range(3)]
-    peer.close()
-    assert [await task for task in tasks] == [b"", b"", b""]
-
-
-@ours
-async def test_two_senders_on_one_socket(pair: Pair) -> None:
-    sock, peer = pair
-    tasks = [asyncio.ensure_future(now().sock_sendall(sock, letter * 5_000_000)) for letter in (b"a", b"b")]
-    data = await drain(peer, 10_000_000)
-    assert (data.count(b"a"), data.count(b"b")) == (5_000_000, 5_000_000)
-    for task in tasks:
-        await task
-
-
-async def test_both_directions_at_once(pair: Pair) -> None:
-    size = 10_000_000
-    received = await asyncio.gather(
-        *[drain(sock, size) for sock in pair],
-        *[now().sock_sendall(sock, bytes([number]) * size) for number, sock in enumerate(pair)],
-    )
-    assert received == [b"\x01" * size, b"\x00" * size, None, None]
-
-
-# Beside others
-
-
-async def test_a_receiver_beside_a_writer_callback(pair: Pair) -> None:
-    sock, peer = pair
-    writable = asyncio.Event()
-    task = await waiting(now().sock_recv(sock, 100))
-    now().add_writer(sock, writable.set)
-    await writable.wait()
-    await turns()
-    assert not task.done()
-    peer.send(b"data")
-    assert await task == b"data"
-    task = await waiting(now().sock_recv(sock, 100))
-    peer.send(b"more")
-    assert await task == b"more"
-    writable.clear()
-    await writable.wait()
-    assert now().remove_writer(sock)
-    assert not now().remove_reader(sock)
-
-
-async def test_a_sender_beside_a_reader_callback(pair: Pair) -> None:
-    sock, peer = pair
-    received: asyncio.Queue[bytes] = asyncio.Queue()
-    now().add_reader(sock, lambda: received.put_nowait(sock.recv(100)))
-    sent = fill(sock)
-    task = await waiting(now().sock_sendall(sock, b"last"))
-    peer.send(b"data")
-    assert await received.get() == b"data"
-    assert (await drain(peer, sent + 4))[sent:] == b"last"
-    await task
-    peer.send(b"more")
-    assert await received.get() == b"more"
-    assert now().remove_reader(sock)
-    assert not now().remove_writer(sock)
-
-
-async def test_a_receiver_takes_the_place_of_a_reader_callback(pair: Pair) -> None:
-    sock, peer = pair
-    called: list[str] = []
-    now().add_reader(sock, called.append, "called")
-    task = await waiting(now().sock_recv(sock, 100))
-    peer.send(b"data")
-    assert await task == b"data"
-    assert not now().remove_reader(sock)
-    assert called == []
-
-
-async def test_a_reader_callback_after_a_receiver(pair: Pair) -> None:
-    """Level-triggered, as `add_reader()` is everywhere, although the receiver got by with edges."""
-    sock, peer = pair
-    task = await waiting(now().sock_recv(sock, 100))
-    peer.send(b"data")
-    assert await task == b"data"
-    peer.send(b"ab")
-    until_readable(sock)
-    received: asyncio.Queue[bytes] = asyncio.Queue()
-    now().add_reader(sock, lambda: received.put_nowait(sock.recv(1)))
-    assert await received.get() == b"a"
-    assert await received.get() == b"b"
-    assert now().remove_reader(sock)
-    task = await waiting(now().sock_recv(sock, 100))
-    peer.send(b"after")
-    assert await task == b"after"
-
-
-async def test_a_transport_after_a_receiver(recorder: Any, pair: Pair) -> None:
-    sock, peer = pair
-    task = await waiting(now().sock_recv(sock, 100))
-    peer.send(b"first")
-    assert await task == b"first"
-    peer.send(b"second")
-    transport, protocol = await now().create_connection(recorder, sock=sock)
-    await protocol.received.wait()
-    assert protocol.data == b"second"
-    transport.write(b"answer")
-    assert await now().sock_recv(peer, 100) == b"answer"
-    transport.close()
-    await protocol.lost
-
-
-async def test_a_transport_after_a_connect(recorder: Any, listener: socket.socket) -> None:
-    sock = socket.socket()
-    sock.setblocking(False)
-    await now().sock_connect(sock, listener.getsockname())
-    transport, protocol = await now().create_connection(recorder, sock=sock)
-    peer, _ = await now().sock_accept(listener)
-    with peer:
-        await now().sock_sendall(peer, b"data")
-        await protocol.received.wait()
-        transport.write(protocol.data)
-        assert await now().sock_recv(peer, 100) == b"data"
-        transport.close()
-        await protocol.lost
-
-
-WAITS: list[Callable[[Any], Any]] = [
-    *READS,
-    lambda sock: now().sock_sendall(sock, b"x"),
-    lambda sock: now().sock_sendto(sock, b"x", ("127.0.0.1", 9)),
-]
-
-
-@pytest.mark.parametrize("wait", WAITS, ids=["recv", "recv_into", "recvfrom", "recvfrom_into", "sendall", "sendto"])
-async def test_a_transports_socket_is_refused(wait: Callable[[Any], Any], recorder: Any, listener: Any) -> None:
-    sock = socket.create_connection(listener.getsockname())
-    peer, _ = await now().sock_accept(listener)
-    transport, protocol = await now().create_connection(recorder, sock=sock)
-    fill(sock)
-    number = sock.fileno()
-    with peer, pytest.raises(RuntimeError, match=f"^File descriptor {number} is used by transport "):
-        await wait(sock)
-    transport.abort()
-    await protocol.lost
 
 
 # Loops that stop, are interrupted or closed meanwhile
