@@ -21,8 +21,8 @@ sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py 
 test: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	EPOLL_LOOP_PURE=1 $(python) -m pytest $(ARGS)
-	$(python) -m pytest $(ARGS)
+	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 $(ARGS)
+	$(python) -m pytest -n 2 $(ARGS)
 
 bench: $(VENV)/.bench
 	$(python) -m benchmarks $(ARGS)
