@@ -228,7 +228,9 @@ async def test_flow_control_of_the_childs_input():
     transport.close()
 
 
+@ours
 async def test_nothing_refers_to_it_afterwards():
+    """So that it goes at once, without the collector."""
     transport, protocol = await start("echo data", **PIPES)
     transport.get_pipe_transport(0).close()
     await protocol.lost
