@@ -6,18 +6,17 @@ cdef extern from * nogil:
     #include <stddef.h>
     #include <sys/un.h>
 
-    enum { EPL_DATAGRAM_SIZE = 262144, EPL_DATAGRAMS = 32, EPL_SENDS = 64, EPL_PEERS = 1024 };
+    enum { EPL_DATAGRAM_SIZE = 262144, EPL_DATAGRAMS = 32, EPL_PEERS = 1024 };
 
     typedef union {
         struct sockaddr any;
         struct sockaddr_in inet;
         struct sockaddr_in6 inet6;
         struct sockaddr_un local;
-        uint32_t words[sizeof(struct sockaddr_un) / sizeof(uint32_t)];
     } epl_address;
 
-    /* Where recvmmsg(2) puts datagrams, for every loop: see epl_scratch. Only the pages that are touched cost memory; the
-       odd distance keeps the beginnings of the buffers from sharing the same lines of the processor's caches. */
+    /* Where recvmmsg(2) puts datagrams, for every loop: see epl_scratch. Only the pages that are touched cost memory.
+       The odd distance keeps the beginnings of the buffers from sharing the same lines of the processor's caches. */
     static char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE + 4096 + 64];
 
     static unsigned int epl_slot(uint64_t hash) {
@@ -25,10 +24,15 @@ cdef extern from * nogil:
     }
 
     static unsigned int epl_slot_of_address(const epl_address *address, socklen_t size) {
-        uint64_t hash = 0;
-        for (socklen_t i = 0; i < size / sizeof(uint32_t); i++)
-            hash = (hash ^ address->words[i]) * 0x9e3779b97f4a7c15u;
-        return epl_slot(hash ^ hash >> 32);
+        uint64_t hash = 0, word;
+        for (socklen_t i = 0; i < size; i += sizeof word) {
+            socklen_t left = size - i < sizeof word ? size - i : sizeof word;
+            word = 0;
+            memcpy(&word, (const char *) address + i, left);
+            hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+            hash ^= hash >> 32;
+        }
+        return epl_slot(hash);
     }
 
     static unsigned int epl_slot_of_object(const PyObject *object) {
@@ -38,13 +42,13 @@ cdef extern from * nogil:
     enum:
         EPL_DATAGRAM_SIZE
         EPL_DATAGRAMS
-        EPL_SENDS
         EPL_PEERS
         EPL_PATH "offsetof(struct sockaddr_un, sun_path)"
+        EPL_PATH_SIZE "(Py_ssize_t) (sizeof(struct sockaddr_un) - offsetof(struct sockaddr_un, sun_path))"
         AF_UNIX
 
     struct sockaddr_un:
-        char sun_path[108]
+        char *sun_path
 
     ctypedef union epl_address:
         sockaddr any
@@ -79,8 +83,8 @@ cdef class Destination:
     cdef socklen_t size
 
 
-# The last ones, by what they are looked up by: the kernel's form of a sender, and the very object that datagram_received()
-# was given, or that the program sends to again and again. They are never wrong: an address does not change.
+# The latest ones, by the kernel's form of a sender, and by the very object: the one that datagram_received() was given,
+# or that the program sends to again and again. They are never out of date, since neither form can change.
 cdef list by_raw = [None] * EPL_PEERS
 cdef list by_object = [None] * EPL_PEERS
 
@@ -111,7 +115,9 @@ cdef bint is_int(object value, object limit):
 
 
 cdef bint is_numeric(int family, object host, void *raw):
-    return type(host) is str and host.isascii() and "\0" not in host and inet_pton(family, (<str> host).encode(), raw) == 1
+    if type(host) is not str or not host.isascii() or "\0" in host:
+        return False
+    return inet_pton(family, (<str> host).encode(), raw) == 1
 
 
 cdef socklen_t parse_inet(sockaddr_in *raw, tuple address) except? 0:
@@ -142,7 +148,7 @@ cdef socklen_t parse_unix(sockaddr_un *raw, object address) except? 0:
         path = os.fsencode(address) if type(address) is str else address if type(address) is bytes else b""
     except UnicodeError:
         return 0
-    if not 0 < len(path) < sizeof(raw.sun_path) or (b"\0" in path[1:] and path[0]):
+    if not 0 < len(path) < EPL_PATH_SIZE or (b"\0" in path[1:] and path[0]):
         return 0
     memcpy(raw.sun_path, PyBytes_AS_STRING(path), len(path))
     # A file's name ends with a zero byte, which counts; one in the abstract space only begins with one. See unix(7).
@@ -222,9 +228,9 @@ cdef list recv_each(object sock):
 
 
 cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destinations) except -1:
-    cdef mmsghdr messages[EPL_SENDS]
-    cdef iovec vectors[EPL_SENDS]
-    cdef int i, n, count = min(len(datagrams), EPL_SENDS)
+    cdef mmsghdr messages[EPL_DATAGRAMS]
+    cdef iovec vectors[EPL_DATAGRAMS]
+    cdef int i, n, count = min(len(datagrams), EPL_DATAGRAMS)
     cdef bytes data
     cdef Destination to
     for i in range(count):

@@ -36,6 +36,7 @@ __all__ = [
     "destination",
     "fileno",
     "has_input",
+    "has_room",
     "monotonic",
     "read",
     "recv",
@@ -134,8 +135,17 @@ def read(fd: int) -> bytes | int:
 
 def has_input(fd: int) -> bool:
     """Return True if a read would not block: there is data, the end or an error. See poll(2)."""
+    return _shows(fd, select.POLLIN)
+
+
+def has_room(fd: int) -> bool:
+    """Return True if a write would not block, as far as poll(2) knows."""
+    return _shows(fd, select.POLLOUT)
+
+
+def _shows(fd: int, event: int) -> bool:
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    poll.register(fd, event)
     return bool(poll.poll(0))
 
 
@@ -214,7 +224,7 @@ def try_send(sock: Any, data: Any) -> int | None:
         return None
 
 
-# The most datagrams that one recv_datagrams() returns, and the size that longer ones are cut to: asyncio's.
+# The most datagrams that one call receives or sends, and the size that longer ones are cut to, which is asyncio's.
 DATAGRAMS = 32
 DATAGRAM_SIZE = 262144
 # The destination of what a connected socket sends.
@@ -283,25 +293,25 @@ def _is_literal(family: int, host: str) -> bool:
 
 
 def send_datagrams(sock: socket.socket, fd: int, datagrams: list[bytes], destinations: list[Any]) -> int:
-    """sendmmsg(2): the number of datagrams that the kernel took, in order; 0 if it has no room now.
+    """sendmmsg(2): the number of datagrams that were taken, the first of the list; 0 if there is no room for one.
 
-    Each goes to a `destination()`, or else to any address, `CONNECTED`, which is where the socket is connected to.
-    Raises what is wrong with the first one, as `socket.sendto()` does; the others are not tried then.
+    Each has its `destination()`, or any other address, or `CONNECTED` where the socket is connected. Raises what is
+    wrong with the first one, as `socket.sendto()` does.
     """
-    for i, data in enumerate(datagrams):
+    count = min(len(datagrams), DATAGRAMS)
+    for i in range(count):
         try:
-            to = destinations[i]
-            if to is CONNECTED:
-                sock.send(data)
+            if destinations[i] is CONNECTED:
+                sock.send(datagrams[i])
             else:
-                sock.sendto(data, to)
+                sock.sendto(datagrams[i], destinations[i])
         except BlockingIOError:
             return i
         except Exception:
             if not i:
                 raise
             return i  # the next call begins with this one, and says so
-    return len(datagrams)
+    return count
 
 
 def close(sock: socket.socket | None, fd: int) -> None:

@@ -92,6 +92,7 @@ cdef extern from * nogil:
         MSG_DONTWAIT
         MSG_NOSIGNAL
         POLLIN
+        POLLOUT
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         AF_INET
@@ -297,9 +298,17 @@ cpdef object read(int fd):
 
 
 cpdef bint has_input(int fd):
+    return shows(fd, POLLIN)
+
+
+cpdef bint has_room(int fd):
+    return shows(fd, POLLOUT)
+
+
+cdef bint shows(int fd, short event):
     cdef pollfd asked
     asked.fd = fd
-    asked.events = POLLIN
+    asked.events = event
     return c_poll(&asked, 1, 0) > 0
 
 

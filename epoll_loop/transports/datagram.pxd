@@ -6,9 +6,8 @@ from epoll_loop.transports.flow cimport WriteTransport
 from epoll_loop.transports.writer cimport _as_bytes
 
 cdef int _AF_UNIX
-cdef int _BUDGET
+cdef Py_ssize_t _BATCH
 cdef Py_ssize_t _FLUSH_AT
-cdef Py_ssize_t _FLUSH_COUNT
 cdef Py_ssize_t _HEADER
 cdef double _FIRST_RETRY
 cdef double _LAST_RETRY
@@ -17,7 +16,6 @@ cdef double _LAST_RETRY
 cdef class DatagramTransport(WriteTransport):
     cdef public object _address
     cdef list _batch
-    cdef bint _connected
     cdef list _datagrams
     cdef bint _deaf
     cdef double _delay
@@ -41,7 +39,6 @@ cdef class DatagramTransport(WriteTransport):
     cdef _consume(self, Py_ssize_t sent)
     cdef _discard(self)
     cdef _blocked(self)
-    cdef bint _shows_writable(self)
 
 
 @cython.locals(transport=DatagramTransport)

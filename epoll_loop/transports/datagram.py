@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from asyncio.trsock import TransportSocket
 from contextvars import Context
@@ -17,10 +16,10 @@ from epoll_loop.transports.writer import _as_bytes
 if TYPE_CHECKING:
     from epoll_loop.core.reactor import Reactor
 
-_BUDGET = syscalls.DATAGRAMS
-# More than this goes at once: datagrams that lie in a queue keep nobody busy.
+# As many as one system call takes are received in an iteration (I16). As many are sent at once, and so are more bytes
+# than this: datagrams that lie in a queue keep nobody busy.
+_BATCH = syscalls.DATAGRAMS
 _FLUSH_AT = 65536
-_FLUSH_COUNT = 64
 # What a datagram counts for beyond its bytes, so that empty ones count too; asyncio's number, from 3.13 on.
 _HEADER = 8
 _AF_UNIX = int(socket.AF_UNIX)
@@ -41,7 +40,6 @@ class DatagramTransport(WriteTransport):
     __slots__ = (
         "_address",
         "_batch",
-        "_connected",
         "_datagrams",
         "_deaf",
         "_delay",
@@ -63,14 +61,13 @@ class DatagramTransport(WriteTransport):
         WriteTransport.__init__(self, loop, sock, fd, peer, context, None)
         self._address = address  # the only one that datagrams may go to, or None
         self._family = int(sock.family)
-        self._connected = peer is not None
         self._received: Any = None  # looked up once, not with each datagram
         self._batch: list[Any] = []  # received and not delivered yet, the last one first
         self._datagrams: list[bytes] = []  # the queue of unsent ones
         self._destinations: list[Any] = []  # where to, each of them
         self._timer: Any = None  # to try again where the kernel does not tell, see _blocked()
         self._delay = _FIRST_RETRY
-        self._deaf = False  # for the next OUT edge
+        self._deaf = False  # the next OUT edge is no news
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -93,10 +90,10 @@ class DatagramTransport(WriteTransport):
     def _receive(self) -> None:
         batch = self._batch
         if not batch:
-            # A bounded number an iteration (I16). All but EAGAIN leaves `readable` set (I14): recvmmsg(2) stops early
-            # at that, or at an error that came meanwhile, which it keeps and whose edge is still to come.
+            # Less than a batch is as good as EAGAIN (I14): recvmmsg(2) stops early for that, or for an error that came
+            # while it was at it. That one it keeps for the next call, and the edge of it is still to come.
             batch = self._batch = syscalls.recv_datagrams(self._sock, self.fd, self._family)
-            self.readable = len(batch) == _BUDGET
+            self.readable = len(batch) == _BATCH
             batch.reverse()
         if self.readable:
             self.carry_over()
@@ -152,7 +149,7 @@ class DatagramTransport(WriteTransport):
             self._write_lost()
             return
         chunk = data
-        if self._connected and (addr is None or self._peer):
+        if self._peer is not None and (addr is None or self._peer):  # a peer without a name is ""
             destination = syscalls.CONNECTED
         else:
             destination = syscalls.destination(self._family, addr)
@@ -163,7 +160,7 @@ class DatagramTransport(WriteTransport):
             if (
                 destination is not None
                 and self._size < _FLUSH_AT
-                and len(self._datagrams) < _FLUSH_COUNT
+                and len(self._datagrams) < _BATCH
                 and self._loop._thread_id is not None
             ):
                 if not self._unflushed:
@@ -210,20 +207,15 @@ class DatagramTransport(WriteTransport):
             self._timer = None
 
     def _blocked(self) -> None:
-        # Of a Unix socket it may be the queue of the receiver that is full. Unless that is the peer that we are
-        # connected to, the socket is writable all the same, and no edge says when there is room again. An edge comes at
-        # once, of the try that failed; and one when a datagram of ours is read, but not when it is another one's.
+        # With a Unix socket it may be the queue of the receiver that is full. If that is not the peer that we are
+        # connected to, poll(2) says writable all the same. An edge comes at once, of the memory that the try in vain
+        # has used; then one when a datagram of ours is read; but none when it is another sender's that makes room.
         self.writable = False
-        if self._family == _AF_UNIX and self._shows_writable():
+        if self._family == _AF_UNIX and syscalls.has_room(self.fd):
             self._deaf = True
             if self._timer is None:
                 self._timer = self._loop.call_later(self._delay, self._retry, context=self._context)
                 self._delay = min(2 * self._delay, _LAST_RETRY)
-
-    def _shows_writable(self) -> bool:
-        poll = select.poll()
-        poll.register(self.fd, select.POLLOUT)
-        return bool(poll.poll(0))
 
     def _retry(self) -> None:
         self._timer = None

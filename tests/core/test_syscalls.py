@@ -1,5 +1,6 @@
 """The one pair that is written twice: both halves give the same answers."""
 
+import contextlib
 import contextvars
 import errno
 import os
@@ -172,6 +173,15 @@ def test_read(half, pipe):
     writer.close()
     assert half.read(reader.fileno()) == b""
     assert half.read(-1) == -errno.EBADF
+
+
+def test_has_room(half, pair):
+    ours, _ = pair
+    assert half.has_room(ours.fileno())
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(65536))
+    assert not half.has_room(ours.fileno())
 
 
 def test_has_input(half, pipe):

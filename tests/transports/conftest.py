@@ -7,9 +7,13 @@ import asyncio
 import gc
 import os
 import re
+import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import datagrams
 import pytest
 import wire
 
@@ -76,3 +80,16 @@ async def reports() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
     return found
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose name is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="d") as name:
+        yield Path(name)
+
+
+@pytest.fixture(params=["IPv4", "IPv6", "Unix", "abstract"])
+def new(request: pytest.FixtureRequest, folder: Path) -> Callable[[], socket.socket]:
+    """Makes bound datagram sockets, all of one kind."""
+    return lambda: datagrams.bound(request.param, folder)

@@ -215,6 +215,11 @@ class Counted:
     def serve(self, kind: str, connections: int = CONNECTIONS) -> Server:
         return Server(kind, connections, [], LD_PRELOAD=str(self.library), COUNTS=str(self.file))
 
+    def run(self, code: str, *arguments: object) -> None:
+        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+        environment = {**os.environ, "LD_PRELOAD": str(self.library), "COUNTS": str(self.file)}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
+
     def costs(self) -> "collections.Counter[str]":
         found = self._read()
         with self.serve("echo", 0) as idle:
@@ -340,12 +345,36 @@ DATAGRAMS = """
 def test_datagrams_are_received_and_sent_together(counted: Counted) -> None:
     """One system call for what has come, one for what an iteration has sent; no second one to learn that it was all."""
     rounds = 100
-    environment = {**os.environ, "LD_PRELOAD": str(counted.library), "COUNTS": str(counted.file)}
-    code = textwrap.dedent(DATAGRAMS)
-    subprocess.run([sys.executable, "-c", code, str(rounds)], cwd=ROOT, env=environment, check=True, timeout=60)
+    counted.run(DATAGRAMS, rounds)
     costs = counted._read()
     assert costs["recvmmsg"] <= rounds + 1  # an endpoint may look into an empty socket once
     assert costs["sendmmsg"] == rounds
+
+
+# A Unix socket whose receiver does not read; poll(2) says writable all the time.
+FULL = """
+    import asyncio, socket, sys
+    import epoll_loop
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind("")
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, family=socket.AF_UNIX)
+            while not transport.get_write_buffer_size():
+                transport.sendto(b"x", receiver.getsockname())
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
+        transport.abort()
+
+    epoll_loop.run(main())
+"""
+
+
+@pytest.mark.skipif(not epoll_loop.COMPILED, reason="the socket module sends one at a time")
+def test_a_full_queue_of_a_receiver_is_not_asked_again_and_again(counted: Counted) -> None:
+    counted.run(FULL)
+    assert 10 <= counted._read()["sendmmsg"] <= 30  # so many fit, and then a try now and then
 
 
 def traces() -> bool:
