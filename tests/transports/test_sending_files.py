@@ -403,6 +403,121 @@ async def test_without_a_fallback(file: BinaryIO, link: wire.Link, monkeypatch: 
         assert await wire.read(peer, 8) == b"unharmed"
 
 
+class Foreign(transports._FlowControlMixin):
+    """A transport as asyncio's of TLS: somebody else's, without sendfile(2), and slow."""
+
+    def __init__(self) -> None:
+        super().__init__(loop=now())
+        self.protocol: Any = wire.Recorder()
+        self.queue: list[Any] = []
+        self.sent = bytearray()
+        self.closing = self.reading_paused = False
+        self.largest = 0
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_reading(self) -> bool:
+        return not self.reading_paused
+
+    def pause_reading(self) -> None:
+        self.reading_paused = True
+
+    def resume_reading(self) -> None:
+        self.reading_paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.queue))
+
+    def write(self, data: Any) -> None:
+        assert self.reading_paused
+        if not self.queue:
+            self._loop.call_later(0.0001, self.send)
+        self.queue.append(data)
+        self.largest = max(self.largest, self.get_write_buffer_size())
+        self._maybe_pause_protocol()
+
+    def send(self) -> None:
+        self.sent += self.queue.pop(0)
+        if self.queue:
+            self._loop.call_later(0.0001, self.send)
+        self._maybe_resume_protocol()
+
+
+@pytest.fixture
+async def foreign() -> Foreign:
+    transport = Foreign()
+    transport._sendfile_compatible = constants._SendfileMode.FALLBACK
+    return transport
+
+
+@ours
+async def test_a_foreign_transport(source: BinaryIO, foreign: Foreign) -> None:
+    protocol = foreign.protocol
+    foreign.set_write_buffer_limits(high=20000)
+    assert await now().sendfile(foreign, source, 8) == SIZE - 8
+    await asyncio.sleep(0)
+    assert foreign.protocol is protocol
+    assert foreign.is_reading()
+    assert foreign.largest <= 20000 + 16384
+    while foreign.queue:
+        foreign.send()
+    assert foreign.sent == CONTENT[8:]
+    assert source.tell() == SIZE
+
+
+async def test_a_foreign_transport_without_the_fallback(file: BinaryIO, foreign: Foreign) -> None:
+    text = f"^fallback is disabled and native sendfile is not supported for transport {foreign!r}$"
+    with pytest.raises(RuntimeError, match=text):
+        await now().sendfile(foreign, file, fallback=False)
+
+
+@pytest.mark.parametrize("size", [100, SIZE])
+@pytest.mark.parametrize("error", [None, ConnectionResetError("gone")])
+@ours  # asyncio looks after the last piece from 3.14 on only
+async def test_a_foreign_transport_that_is_lost(error: Exception | None, size: int, foreign: Foreign) -> None:
+    protocol = foreign.protocol
+    foreign.set_write_buffer_limits(high=1)
+    foreign.send = lambda: None  # type: ignore[method-assign]
+    task = asyncio.ensure_future(now().sendfile(foreign, io.BytesIO(CONTENT[:size])))
+    while not foreign._protocol_paused:
+        await asyncio.sleep(0.001)
+    foreign.closing = True
+    foreign.protocol.connection_lost(error)
+    with pytest.raises(ConnectionError) as caught:
+        await task
+    assert protocol.calls[-1] == "connection_lost"
+    if error is not None:
+        assert caught.value is error
+
+
+@pytest.mark.parametrize("mode", [None, constants._SendfileMode.UNSUPPORTED])
+async def test_a_transport_that_sends_no_files(mode: Any, file: BinaryIO, foreign: Foreign) -> None:
+    if mode is None:
+        del foreign._sendfile_compatible
+    else:
+        foreign._sendfile_compatible = mode
+    with pytest.raises(RuntimeError, match=r"^sendfile is not supported for transport "):
+        await now().sendfile(foreign, file)
+
+
+async def test_a_transport_without_flow_control(file: BinaryIO) -> None:
+    class Simple(asyncio.Transport):
+        _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+        def is_closing(self) -> bool:
+            return False
+
+    with pytest.raises(TypeError, match=r"^transport should be _FlowControlMixin instance$"):
+        await now().sendfile(Simple(), file)
+
+
 def test_a_loop_closed_meanwhile(loop: asyncio.AbstractEventLoop, file: BinaryIO) -> None:
     async def begin() -> list[Any]:
         protocol = wire.Recorder()
