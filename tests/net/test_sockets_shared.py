@@ -1,12 +1,13 @@
 """One socket, several users: coroutines that wait at the same time, callbacks, transports."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from raw import READS, Pair, Read, drain, fill, now, turns, until_readable, waiting
+from raw import READS, Pair, Read, at_number, drain, fill, now, turns, until_readable, waiting
 
 ASYNCIO_TOO = True
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
@@ -75,6 +76,17 @@ async def test_two_senders_on_one_socket(pair: Pair) -> None:
         await task
 
 
+async def test_one_event_for_both_directions(pair: Pair) -> None:
+    sock, peer = pair
+    fill(sock)
+    tasks = [await waiting(now().sock_recv(sock, 100)), await waiting(now().sock_sendall(sock, b"last"))]
+    with contextlib.suppress(BlockingIOError):
+        while peer.recv(1 << 20):
+            pass
+    peer.send(b"data")
+    assert await asyncio.gather(*tasks) == [b"data", None]
+
+
 async def test_both_directions_at_once(pair: Pair) -> None:
     size = 10_000_000
     received = await asyncio.gather(
@@ -131,6 +143,40 @@ async def test_a_receiver_takes_the_place_of_a_reader_callback(pair: Pair) -> No
     assert await task == b"data"
     assert not now().remove_reader(sock)
     assert called == []
+
+
+async def test_a_reader_callback_takes_the_place_of_a_receiver(pair: Pair) -> None:
+    """And does not lose it when the receiver is cancelled; there is a writer too, so nothing here goes by edges."""
+    sock, peer = pair
+    now().add_writer(sock, int)
+    task = await waiting(now().sock_recv(sock, 100))
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    now().add_reader(sock, lambda: received.put_nowait(sock.recv(100)))
+    task.cancel()
+    await turns()
+    peer.send(b"data")
+    assert await received.get() == b"data"
+    assert now().remove_reader(sock)
+    assert now().remove_writer(sock)
+
+
+@ours  # asyncio takes the callback from the new socket
+async def test_a_cancelled_receiver_leaves_the_callbacks_of_another_socket_alone(pair: Pair) -> None:
+    sock, _ = pair
+    now().add_writer(sock, int)
+    task = await waiting(now().sock_recv(sock, 100))
+    task.cancel()
+    number = sock.fileno()
+    sock.close()
+    one, other = socket.socketpair()
+    with other, at_number(number, one) as one:
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        now().add_reader(one, lambda: received.put_nowait(one.recv(100)))
+        await turns()
+        assert task.cancelled()
+        other.send(b"data")
+        assert await received.get() == b"data"
+        assert now().remove_reader(one)
 
 
 async def test_a_reader_callback_after_a_receiver(pair: Pair) -> None:
