@@ -31,6 +31,8 @@ _BASES = {
 _SIMULATED = ("test_unix_events",)
 # What of asyncio's modules the tests replace, and where our modules use the same.
 _SHARED = (
+    ("Future", ("futures",), "epoll_loop.core."),
+    ("Task", ("tasks",), "epoll_loop.core."),
     ("logger", ("base_events", "unix_events"), "epoll_loop."),
     ("os", ("unix_events",), "epoll_loop.net.sendfile"),
     ("signal", ("unix_events",), "epoll_loop.process.signals"),
@@ -83,9 +85,15 @@ class _Shared:
         self._modules = modules
         self._real = getattr(modules[0], name)
 
-    def __getattr__(self, attribute: str) -> Any:
+    def _now(self) -> Any:
         found = [getattr(module, self._name) for module in self._modules]
-        return getattr(next((one for one in found if one is not self._real), self._real), attribute)
+        return next((one for one in found if one is not self._real), self._real)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._now(), attribute)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._now()(*args, **kwargs)
 
 
 def load(contestant: str, name: str) -> Any:
