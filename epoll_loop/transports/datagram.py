@@ -157,12 +157,7 @@ class DatagramTransport(WriteTransport):
         self._destinations.append(addr if destination is None else destination)
         self._size += len(chunk) + _HEADER
         if self.writable:
-            if (
-                destination is not None
-                and self._size < _FLUSH_AT
-                and len(self._datagrams) < _BATCH
-                and self._loop._thread_id is not None
-            ):
+            if destination is not None and self._size < _FLUSH_AT and len(self._datagrams) < _BATCH:
                 if not self._unflushed:
                     self._flush_later()
                 return

@@ -159,6 +159,11 @@ class PipeWriteTransport(ByteWriter):
         """
         if not self._closing:
             ByteWriter.write(self, data)
+            if self._size and self.writable and self._loop._thread_id is None:
+                # A loop that does not run has no end of the iteration, and the one at the other end of a pipe is
+                # another program.
+                self._send()
+                self._settle()
         elif _as_bytes(data):
             self._write_lost()
 

@@ -64,8 +64,7 @@ class ByteWriter(WriteTransport):
             self._rest.append(chunk)
         self._size += len(chunk)
         if self.writable:
-            # A loop that does not run has no end of the iteration.
-            if self._size < _FLUSH_AT and self._loop._thread_id is not None:
+            if self._size < _FLUSH_AT:
                 if not self._unflushed:
                     self._flush_later()
                 return
