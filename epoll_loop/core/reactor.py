@@ -261,6 +261,10 @@ class Reactor:
             watch.drop()
 
     def _watch_of(self, sock: Any) -> SocketWatch | None:
+        """Return the registration that `_until_readable()` has made for this very socket, or None."""
+        return self._find_watch(sock)
+
+    def _find_watch(self, sock: Any) -> SocketWatch | None:
         channel = self._poller.lookup(syscalls.fileno(sock))
         if type(channel) is SocketWatch:
             watch = channel
@@ -270,7 +274,7 @@ class Reactor:
 
     def _unwatch(self, sock: Any) -> None:
         """Forget a socket that is about to be closed (I4)."""
-        watch = self._watch_of(sock)
+        watch = self._find_watch(sock)
         if watch is not None:
             self._poller.remove(watch)
 
@@ -287,7 +291,7 @@ class Reactor:
 
     def _next_event(self, sock: Any, write: bool) -> Future[None]:
         self._check_closed()
-        watch = self._watch_of(sock)
+        watch = self._find_watch(sock)
         if watch is None:
             fd = _fileno(sock)
             if self._watched(fd) is not None or not _has_weak_references(sock):
