@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
+LARGE = bytes(10_000_000)  # more than the kernel takes without anybody reading
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -65,16 +66,6 @@ async def waiting(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     await turns()
     assert not task.done()
     return task
-
-
-def fill(sock: socket.socket) -> int:
-    """Send zeros until the kernel takes no more; return how many."""
-    sent = 0
-    try:
-        while True:
-            sent += sock.send(bytes(65536))
-    except BlockingIOError:
-        return sent
 
 
 def reset(sock: socket.socket) -> None:

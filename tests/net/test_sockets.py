@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw import LIMIT, READS, Pair, Read, at_once, fill, now, reset, until_readable, waiting
+from raw import LARGE, LIMIT, READS, Pair, Read, at_once, now, reset, until_readable, waiting
 
 ASYNCIO_TOO = True
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
@@ -447,7 +447,7 @@ async def test_a_reset_wakes_the_receiver(read: Read, tcp: socket.socket, listen
 async def test_a_reset_wakes_the_sender(tcp: socket.socket, listener: socket.socket) -> None:
     await now().sock_connect(tcp, listener.getsockname())
     peer, _ = await now().sock_accept(listener)
-    task = await waiting(now().sock_sendall(tcp, bytes(10_000_000)))
+    task = await waiting(now().sock_sendall(tcp, LARGE))
     reset(peer)
     with pytest.raises(ConnectionResetError):
         await task
@@ -455,8 +455,7 @@ async def test_a_reset_wakes_the_sender(tcp: socket.socket, listener: socket.soc
 
 async def test_a_peer_that_is_gone_wakes_the_sender(pair: Pair) -> None:
     sock, peer = pair
-    fill(sock)
-    task = await waiting(now().sock_sendall(sock, b"more"))
+    task = await waiting(now().sock_sendall(sock, LARGE))
     peer.close()
     with pytest.raises(ConnectionError):
         await task
