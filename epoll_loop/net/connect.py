@@ -74,7 +74,7 @@ class Connecting(Resolving):
 
         if sock is not None:
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock, tls, borrowed=True)
+            return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
 
         infos = await self._ensure_resolved((host, port), family=family, proto=proto, flags=flags)
         local_infos = None
@@ -119,7 +119,7 @@ class Connecting(Resolving):
         tls = TLS(ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
         if sock is not None:
             sock.setblocking(False)
-            return await self._open(protocol_factory(), sock, tls, borrowed=True)
+            return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
         assert path is not None
         address = os.fspath(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -148,7 +148,7 @@ class Connecting(Resolving):
         check_not_tls_socket(sock)
         tls = TLS(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
         sock.setblocking(False)
-        return await self._open(protocol_factory(), sock, tls, borrowed=True)
+        return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket to an address, which is looked up first if it is a name.
@@ -247,10 +247,13 @@ class Connecting(Resolving):
                 await connect(sock, address)  # somebody has put their own in its place
             return sock
         except BaseException as exc:
-            if sock is not None:
-                sock.close()
             if isinstance(exc, OSError):
                 failed.append(exc)
+            if sock is not None:
+                try:
+                    sock.close()
+                except OSError:
+                    pass  # it is what went wrong first that counts
             raise
 
     async def _connect(self, sock: socket.socket, address: Any) -> None:
@@ -281,6 +284,15 @@ class Connecting(Resolving):
         """Give up a connection that no transport has taken over."""
         self._unwatch(sock)
         sock.close()
+
+
+def _protocol_for(sock: socket.socket, protocol_factory: Callable[[], P]) -> P:
+    """Make the protocol of a socket, which is closed if it gets none: also the caller's own, as everywhere else."""
+    try:
+        return protocol_factory()
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -225,8 +225,7 @@ async def _send_file(
                 await until_taken(False)
         return sent
     finally:
-        if sent:
-            _leave_at(file, offset + sent)
+        _leave_at(file, offset + sent)
 
 
 async def _until_taken(transport: Any, blocked: bool) -> None:
