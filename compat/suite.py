@@ -157,6 +157,8 @@ def run(console: Console, contestants: list[str], only: list[str], excluded: boo
             cells = []
             for contestant in contestants:
                 table.caption = f"{module} on {contestant} …"
+                if not console.is_terminal:  # the table is only seen when it is whole
+                    print(table.caption, file=sys.stderr)
                 outcome = run_module(contestant, module, chosen)
                 cells.append(outcome.cell())
                 total = totals[contestant]
