@@ -5,6 +5,7 @@ Most of it is asyncio's promise, so asyncio's own loop has to pass the same test
 
 import asyncio
 import gc
+import socket
 import subprocess
 import sys
 import threading
@@ -44,6 +45,17 @@ def turn(loop):
 
 
 # --- run_forever, stop, is_running
+
+
+def test_what_was_scheduled_before_the_run_comes_before_what_the_kernel_has(loop):
+    log = []
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        loop.add_reader(ours, lambda: log.append("reader") or loop.remove_reader(ours))
+        peer.send(b"x")
+        loop.call_soon(log.append, "scheduled")
+        turn(loop)
+    assert log == ["scheduled", "reader"]
 
 
 def test_stop_ends_the_run_after_this_iteration(loop):

@@ -31,10 +31,10 @@ cdef class Reactor:
 
     @cython.locals(timer=TimerHandle)
     cdef TimerHandle _schedule(self, double when, object callback, tuple args, object context)
-    @cython.locals(watch=Watch, old=Handle)
+    @cython.locals(first=bint)
     cpdef _run(self)
     @cython.locals(poller=Epoll, active=Queue, ready=Queue, unflushed=Queue)
-    cdef _run_once(self)
+    cdef _run_once(self, bint first=*)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)
     @cython.locals(count=Py_ssize_t, debug=bint, link=Link, poller=Epoll, started=double)

@@ -310,12 +310,14 @@ class Reactor:
     # The iteration
 
     def _run(self) -> None:
+        first = True
         while True:
-            self._run_once()
+            self._run_once(first)
             if self._stopping:
                 return
+            first = False
 
-    def _run_once(self) -> None:
+    def _run_once(self, first: bool = False) -> None:
         poller = self._poller
         active = poller.active
         ready = self._ready
@@ -336,7 +338,9 @@ class Reactor:
         else:
             self._sleep()
         self._torn = False
-        if syscalls.pending(active):
+        # What was scheduled before the run comes before what the kernel has had since: the first step of the coroutine
+        # that waits for it, say.
+        if not first and syscalls.pending(active):
             self._turns(active)
         if self._timers._heap:
             self._timers.pop_due(syscalls.monotonic(), ready)
@@ -344,6 +348,8 @@ class Reactor:
             self._receive()
         if syscalls.pending(ready):
             self._turns(ready)
+        if first and syscalls.pending(active):
+            self._turns(active)
         if syscalls.pending(unflushed):
             self._turns(unflushed)
 
