@@ -6,6 +6,9 @@
     ready     run what was ready when this phase began (I21)
     flush     send what the transports have written, all of it in one burst
 
+In the first iteration of a run ready comes before dispatch: what was scheduled before the run comes before what came
+from outside by then, as with asyncio. A program may send, and only then run the coroutine that prepares for the answer.
+
 Descriptors are closed in the ready phase, so never inside a batch of events. The loop sleeps only while every queue is
 empty. An exception that leaves a phase (KeyboardInterrupt, SystemExit) leaves the rest of its queue for the next run.
 """
@@ -338,8 +341,6 @@ class Reactor:
         else:
             self._sleep()
         self._torn = False
-        # What was scheduled before the run comes before what the kernel has had since: the first step of the coroutine
-        # that waits for it, say.
         if not first and syscalls.pending(active):
             self._turns(active)
         if self._timers._heap:
