@@ -17,7 +17,7 @@ cdef class Epoll:
     cdef public bint forked
     cdef public int stale
 
-    @cython.locals(fd=int, before=Channel, displaced=Channel)
+    @cython.locals(fd=int, before=Channel, displaced=Channel, unsure=bint)
     cpdef add(self, Channel channel, bint edge)
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
@@ -35,5 +35,5 @@ cdef class Epoll:
     cpdef list channels(self)
     cpdef Channel lookup(self, int fd)
     cdef _forget(self, Channel channel)
-    cdef _displace(self, SocketWatch watch)
+    cdef bint _displace(self, SocketWatch watch) except -1
     cdef _unregister(self, int fd)

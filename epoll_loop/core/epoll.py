@@ -54,8 +54,7 @@ class Epoll:
         fd = channel.fd
         channel.edge = edge
         before = self.lookup(fd)
-        if before is not None and type(before) is SocketWatch:
-            self._displace(before)
+        unsure = before is not None and type(before) is SocketWatch and not self._displace(before)
         self._set.add(fd, _EDGE if edge else channel.interest)
         if fd >= len(self._channels):
             self._channels.extend([None] * (fd + 1))
@@ -66,6 +65,10 @@ class Epoll:
         self._channels[fd] = channel
         if displaced is not None:
             displaced.armed = False
+            self.rebuild()
+        elif unsure and not edge:
+            # If a dup keeps the file of the old registration alive, it goes on reporting under this number. That costs
+            # an edge-triggered channel a try; a callback of somebody else's must not be called for nothing.
             self.rebuild()
 
     def modify(self, channel: Channel) -> bool:
@@ -190,13 +193,14 @@ class Epoll:
         channel.armed = False
         self._channels[channel.fd] = None
 
-    def _displace(self, watch: SocketWatch) -> None:
+    def _displace(self, watch: SocketWatch) -> bool:
         self._forget(watch)
+        watch.wake()
         try:
             self._set.remove(watch.fd)
         except OSError:
-            pass  # its socket was closed: the number is another file's by now
-        watch.wake()
+            return False  # its socket was closed: the number is another file's by now
+        return True
 
     def _unregister(self, fd: int) -> None:
         try:

@@ -57,6 +57,7 @@ class Reactor:
         "_timers",
         "_torn",
         "_unflushed",
+        "_unpolled",
         "_usable",
         "slow_callback_duration",
     )
@@ -69,6 +70,7 @@ class Reactor:
         self._incoming: collections.deque[Handle] = collections.deque()
         self._sent = False
         self._unflushed: Queue[Link] = Queue()  # transports that have written
+        self._unpolled: set[Channel] = set()  # what epoll(7) does not do, and is always ready
         self._asleep = False
         self._torn = False  # an exception came out between poll and turn: edges may be lost
         self._stopping = False
@@ -264,14 +266,16 @@ class Reactor:
             watch.drop()
 
     def _watch_of(self, sock: Any) -> SocketWatch | None:
-        """Return the registration that `_until_readable()` has made for this very socket, or None."""
+        """Return the registration that `_until_readable()` has made for this socket, or None."""
         return self._find_watch(sock)
 
     def _find_watch(self, sock: Any) -> SocketWatch | None:
         channel = self._poller.lookup(syscalls.fileno(sock))
         if type(channel) is SocketWatch:
             watch = channel
-            if watch.owner() is sock:
+            owner = watch.owner()
+            # Another object for the same open descriptor is as good.
+            if owner is sock or (owner is not None and owner.fileno() == watch.fd):
                 return watch
         return None
 
@@ -308,7 +312,7 @@ class Reactor:
         return future
 
     def _channels(self) -> list[Channel]:
-        return self._poller.channels()
+        return self._poller.channels() + list(self._unpolled)
 
     # The iteration
 
@@ -407,7 +411,9 @@ class Reactor:
 
     def _flush_all(self) -> None:
         # A flush may give the protocol its turn, and that may write again; a blocked transport stays off the list.
-        while syscalls.pending(self._unflushed) and not self._poller.forked:
+        for _ in range(_LAST_TURNS):
+            if not syscalls.pending(self._unflushed) or self._poller.forked:
+                return
             self._turns(self._unflushed)
 
     def _drop_callbacks(self) -> None:

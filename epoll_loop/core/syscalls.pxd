@@ -29,6 +29,7 @@ cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, li
 cpdef object read(int fd)
 cpdef bint has_input(int fd)
 cpdef bint has_room(int fd)
+cpdef bint hung_up(int fd)
 cpdef Py_ssize_t write(int fd, bytes data, Py_ssize_t offset) except? -1
 cpdef Py_ssize_t writev(int fd, bytes first, Py_ssize_t offset, list rest) except? -1
 cpdef object accept(object sock, int fd)

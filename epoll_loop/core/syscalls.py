@@ -37,6 +37,7 @@ __all__ = [
     "fileno",
     "has_input",
     "has_room",
+    "hung_up",
     "monotonic",
     "read",
     "recv",
@@ -143,6 +144,11 @@ def has_room(fd: int) -> bool:
     return _shows(fd, select.POLLOUT)
 
 
+def hung_up(fd: int) -> bool:
+    """Return True if the other end is gone, as poll(2) has it: POLLERR or POLLHUP."""
+    return _shows(fd, 0)
+
+
 def _shows(fd: int, event: int) -> bool:
     poll = select.poll()
     poll.register(fd, event)
@@ -188,6 +194,11 @@ def socket_of(fd: int, peer: Any) -> socket.socket:
     return socket.socket(fileno=fd)
 
 
+def _would_wait(sock: socket.socket) -> bool:
+    # With a timeout Python waits before it tries, whatever the flags say.
+    return bool(sock.timeout) and not has_input(sock.fileno())
+
+
 def fileno(sock: Any) -> int:
     """Return `sock.fileno()`; -1 once it is closed."""
     return sock.fileno()  # type: ignore[no-any-return]
@@ -198,7 +209,7 @@ def try_recv(sock: Any, size: int) -> bytes | None:
     try:
         # A blocking socket must not stop the loop. What only looks like a socket may know no flags.
         if type(sock) is _Socket:
-            return sock.recv(size, _DONTWAIT)
+            return None if _would_wait(sock) else sock.recv(size, _DONTWAIT)
         return sock.recv(size)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
@@ -208,7 +219,7 @@ def try_recv_into(sock: Any, buffer: Any) -> int | None:
     """Return `sock.recv_into(buffer)`; see `try_recv()`."""
     try:
         if type(sock) is _Socket:
-            return sock.recv_into(buffer, 0, _DONTWAIT)
+            return None if _would_wait(sock) else sock.recv_into(buffer, 0, _DONTWAIT)
         return sock.recv_into(buffer)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None
@@ -218,7 +229,7 @@ def try_send(sock: Any, data: Any) -> int | None:
     """Return `sock.send(data)`, None if the kernel takes nothing now; see `try_recv()`."""
     try:
         if type(sock) is _Socket:
-            return sock.send(data, _DONTWAIT)
+            return None if sock.timeout and not has_room(sock.fileno()) else sock.send(data, _DONTWAIT)
         return sock.send(data)  # type: ignore[no-any-return]
     except (BlockingIOError, InterruptedError):
         return None

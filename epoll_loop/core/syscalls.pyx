@@ -305,6 +305,10 @@ cpdef bint has_room(int fd):
     return shows(fd, POLLOUT)
 
 
+cpdef bint hung_up(int fd):
+    return shows(fd, 0)
+
+
 cdef bint shows(int fd, short event):
     cdef pollfd asked
     asked.fd = fd
@@ -396,20 +400,25 @@ cpdef object try_recv(object sock, object size):
     cdef int fd = raw(sock)
     cdef Py_ssize_t most = size
     cdef ssize_t n
-    if fd >= 0 and 0 <= most <= EPL_RECV_SIZE:
+    if fd >= 0 and 0 < most <= EPL_RECV_SIZE:  # recv(2) of nothing may block, and Python does not call it
         n = c_recv(fd, epl_scratch, most, MSG_DONTWAIT)
         if n >= 0:
             return epl_bytes(epl_scratch, n)
         return would_block(errno)
     try:
-        return sock.recv(size) if fd < 0 else sock.recv(size, MSG_DONTWAIT)
+        if fd < 0:
+            return sock.recv(size)
+        return None if would_wait(sock, fd) else sock.recv(size, MSG_DONTWAIT)
     except (BlockingIOError, InterruptedError):
         return None
 
 
 cpdef object try_recv_into(object sock, object buffer):
+    cdef int fd = raw(sock)
     try:
-        return sock.recv_into(buffer, 0, MSG_DONTWAIT) if raw(sock) >= 0 else sock.recv_into(buffer)
+        if fd < 0:
+            return sock.recv_into(buffer)
+        return None if would_wait(sock, fd) else sock.recv_into(buffer, 0, MSG_DONTWAIT)
     except (BlockingIOError, InterruptedError):
         return None
 
@@ -429,6 +438,10 @@ cpdef object try_send(object sock, object data):
         return sock.send(data)
     except (BlockingIOError, InterruptedError):
         return None
+
+
+cdef bint would_wait(object sock, int fd) except -1:
+    return bool(sock.timeout) and not has_input(fd)
 
 
 cdef object would_block(int error):

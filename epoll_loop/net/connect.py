@@ -15,7 +15,7 @@ from epoll_loop.net.checks import bind_error, check_not_tls_socket, check_stream
 from epoll_loop.net.happy_eyeballs import interleave as interleave_families
 from epoll_loop.net.happy_eyeballs import race
 from epoll_loop.net.resolve import AddrInfo, Resolving
-from epoll_loop.net.tls import TLS
+from epoll_loop.net.tls import TLS, done
 from epoll_loop.transports.stream import open_stream
 
 if TYPE_CHECKING:
@@ -175,16 +175,19 @@ class Connecting(Resolving):
             except BaseException:
                 sock.close()  # cancelled; also the caller's own, as everywhere else
                 raise
-
-        def open_transport(protocol: Any) -> Any:
-            try:
-                return open_stream(self, sock, protocol, borrowed=borrowed)
-            except OSError:
-                if not borrowed:
-                    self._drop(sock)
-                raise
-
-        transport = open_transport(protocol) if tls is None else await tls.open(self, protocol, open_transport)
+        handshake = None if tls is None else self.create_future()
+        engine: Any
+        transport: Any
+        try:
+            engine = protocol if tls is None else tls.over(self, protocol, handshake)
+            transport = open_stream(self, sock, engine, borrowed=borrowed)
+        except (OSError, ValueError):
+            if not borrowed:
+                self._drop(sock)
+            raise
+        if handshake is not None:
+            transport = engine._app_transport
+            await done(handshake, transport)
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol

@@ -52,14 +52,6 @@ class TLS:
         """Return the factory of a server whose connections all do TLS."""
         return lambda: self.over(loop, protocol_factory(), None)
 
-    async def open(self, loop: Any, protocol: Any, open_stream: Callable[[Any], Any]) -> Any:
-        """Open a stream, do the handshake, and return the transport of the protocol. OSError, `ssl.SSLError`."""
-        waiter = loop.create_future()
-        engine = self.over(loop, protocol, waiter)
-        transport = engine._app_transport
-        open_stream(engine)
-        await _done(waiter, transport)
-        return transport
 
 
 class Securing(Reactor):
@@ -97,11 +89,12 @@ class Securing(Reactor):
         transport.set_protocol(engine)
         engine.connection_made(transport)
         transport.resume_reading()
-        await _done(waiter, transport)
+        await done(waiter, transport)
         return secured
 
 
-async def _done(handshake: asyncio.Future[None], transport: Any) -> None:
+async def done(handshake: asyncio.Future[None], transport: Any) -> None:
+    """Wait for a handshake; close the transport if it fails. OSError, `ssl.SSLError`."""
     try:
         await handshake
     except BaseException:

@@ -20,6 +20,7 @@ cdef class DatagramTransport(WriteTransport):
     cdef bint _deaf
     cdef double _delay
     cdef list _destinations
+    cdef list _errors
     cdef int _family
     cdef object _received
     cdef object _timer
@@ -29,12 +30,13 @@ cdef class DatagramTransport(WriteTransport):
     cdef _receive(self)
     cdef failed(self, exc)
     cdef interrupted(self)
-    cdef _error_received(self, exc)
     cpdef set_protocol(self, protocol)
     @cython.locals(chunk=bytes)
     cpdef sendto(self, data, addr=*)
     @cython.locals(sent=Py_ssize_t)
     cdef _send(self)
+    @cython.locals(errors=list)
+    cdef flush(self)
     @cython.locals(data=bytes)
     cdef _consume(self, Py_ssize_t sent)
     cdef _discard(self)

@@ -44,6 +44,7 @@ class DatagramTransport(WriteTransport):
         "_deaf",
         "_delay",
         "_destinations",
+        "_errors",
         "_family",
         "_received",
         "_timer",
@@ -65,6 +66,7 @@ class DatagramTransport(WriteTransport):
         self._batch: list[Any] = []  # received and not delivered yet, the last one first
         self._datagrams: list[bytes] = []  # the queue of unsent ones
         self._destinations: list[Any] = []  # where to, each of them
+        self._errors: list[OSError] = []  # what the kernel says against some that are gone
         self._timer: Any = None  # to try again where the kernel does not tell, see _blocked()
         self._delay = _FIRST_RETRY
         self._deaf = False  # the next OUT edge is no news
@@ -102,7 +104,7 @@ class DatagramTransport(WriteTransport):
             if isinstance(item, tuple):
                 syscalls.call2(self._context, self._received, item[0], item[1])
             else:
-                self._error_received(item)
+                syscalls.call1(self._context, self._error_received, item)
         batch.clear()  # closed: as lost as what is still in the kernel
 
     def failed(self, exc: BaseException) -> None:
@@ -120,7 +122,7 @@ class DatagramTransport(WriteTransport):
 
     def _error_received(self, exc: BaseException) -> None:
         try:
-            syscalls.call1(self._context, self._protocol.error_received, exc)
+            self._protocol.error_received(exc)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -162,6 +164,8 @@ class DatagramTransport(WriteTransport):
                     self._flush_later()
                 return
             self._send()
+            if self._errors:
+                self._tell_errors()  # in the caller's context, which may be this transport's: it is entered once only
         self._settle()
 
     def _send(self) -> None:
@@ -173,7 +177,7 @@ class DatagramTransport(WriteTransport):
             except BaseException as exc:
                 self._consume(1)  # first: the protocol may send, close or abort
                 if isinstance(exc, OSError):
-                    self._error_received(exc)
+                    self._errors.append(exc)
                 else:
                     self._fatal_error(exc, "Fatal write error on datagram transport")
                 continue
@@ -181,6 +185,17 @@ class DatagramTransport(WriteTransport):
                 self._blocked()
                 return
             self._consume(sent)
+
+    def flush(self) -> None:
+        WriteTransport.flush(self)
+        if self._errors:
+            syscalls.call0(self._context, self._tell_errors)
+
+    def _tell_errors(self) -> None:
+        errors, self._errors = self._errors, []
+        for exc in errors:
+            if not self._lost:
+                self._error_received(exc)
 
     def _consume(self, sent: int) -> None:
         if sent == len(self._datagrams):
@@ -209,7 +224,7 @@ class DatagramTransport(WriteTransport):
         if self._family == _AF_UNIX and syscalls.has_room(self.fd):
             self._deaf = True
             if self._timer is None:
-                self._timer = self._loop.call_later(self._delay, self._retry, context=self._context)
+                self._timer = self._loop.call_later(self._delay, self._retry)
                 self._delay = min(2 * self._delay, _LAST_RETRY)
 
     def _retry(self) -> None:

@@ -104,6 +104,8 @@ class Listener(Channel):
             if transport is None:
                 syscalls.close(sock, fd)
             else:
+                if transport.armed and self._server is not None:
+                    self._server._detach(transport)
                 self._loop._poller.remove(transport)
                 transport._close_fd()
             if isinstance(exc, (SystemExit, KeyboardInterrupt)):

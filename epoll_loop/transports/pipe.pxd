@@ -18,6 +18,7 @@ cdef class PipeReadTransport(Transport):
     cdef turn(self)
     cdef failed(self, exc)
     cdef carry_over(self)
+    cdef _lose(self, exc)
     cdef _read_failed(self, int number)
     cdef _end_of_file(self)
     cdef _activity(self)
@@ -32,6 +33,7 @@ cdef class PipeWriteTransport(ByteWriter):
     cdef _write_lost(self)
     cdef _send(self)
     cdef Py_ssize_t _transfer(self) except? -1
+    cdef _lose(self, exc)
     cdef _write_failed(self, int number)
     cdef _activity(self)
 

@@ -83,6 +83,10 @@ class PipeReadTransport(Transport):
     def _go_on(self) -> None:
         self.turn()
 
+    def _lose(self, exc: BaseException | None) -> None:
+        self._loop._unpolled.discard(self)
+        Transport._lose(self, exc)
+
     def _read_failed(self, number: int) -> None:
         if number == _EAGAIN:
             self.readable = False
@@ -146,7 +150,7 @@ class PipeWriteTransport(ByteWriter):
         self.queued = False
         if not self.armed:
             return
-        if self.ended and not self._device:  # nobody reads any more
+        if self.ended and not self._device and syscalls.hung_up(self.fd):  # nobody reads any more
             self._force_close(_oserror(errno.EPIPE) if self._size else None)
         elif self._size and self.writable and not self._unflushed:
             self.flush()
@@ -184,6 +188,10 @@ class PipeWriteTransport(ByteWriter):
             return syscalls.write(self.fd, self._first, self._offset)  # type: ignore[arg-type]
         return syscalls.writev(self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
 
+    def _lose(self, exc: BaseException | None) -> None:
+        self._loop._unpolled.discard(self)
+        ByteWriter._lose(self, exc)
+
     def _write_failed(self, number: int) -> None:
         self._fatal_error(_oserror(number), "Fatal write error on pipe transport")
 
@@ -214,6 +222,7 @@ def open_read_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeReadTransport
     transport = PipeReadTransport(loop, pipe, fd)
     if not _register(transport):
         transport._always_ready = True
+        loop._unpolled.add(transport)
         transport.readable = True
         transport.carry_over()
     transport._begin(protocol)
@@ -234,6 +243,7 @@ def open_write_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeWriteTranspo
     transport = PipeWriteTransport(loop, pipe, fd, device)
     if not _register(transport):
         transport._always_ready = True
+        loop._unpolled.add(transport)
     transport._begin(protocol)
     return transport
 

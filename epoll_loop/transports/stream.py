@@ -152,6 +152,7 @@ class StreamTransport(ByteWriter):
     def set_protocol(self, protocol: Any) -> None:
         """Let another protocol have the connection from now on."""
         Transport.set_protocol(self, protocol)
+        self._read_ended = False  # a protocol that pauses and resumes is told of the end too: see start_tls()
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._received = getattr(protocol, "buffer_updated" if self._buffered else "data_received", None)
 
