@@ -365,6 +365,9 @@ class Loop(  # type: ignore[misc]
         except BaseException:  # a repr() that fails, say
             logger.error(failure, exc_info=True)
 
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Do nothing: an `asyncio.TimerHandle` calls it; ours tell the queue of timers themselves."""
+
     # Debug mode
 
     def set_debug(self, enabled: bool) -> None:

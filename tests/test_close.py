@@ -210,3 +210,17 @@ def test_an_exception_on_the_way_does_not_keep_anything_open(loop, pair):
         loop.close()
     assert loop.is_closed()
     assert transport.is_closing()
+
+
+def test_devices_that_epoll_does_not_do(loop):
+    log: list[Any] = []
+
+    async def main() -> None:
+        for connect, mode in ((loop.connect_read_pipe, "rb"), (loop.connect_write_pipe, "wb")):
+            transport, _ = await connect(lambda: Recorder(log), open("/dev/zero", mode, 0))  # noqa: SIM115
+            if mode == "rb":
+                transport.pause_reading()
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert log == [None, None]

@@ -89,7 +89,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
-        if self._closed:
+        if self._abandoned:
+            info.append("left open")
+        elif self._closed:
             info.append("closed")
         info.append(f"pid={self._pid}")
         info.append("running" if self._returncode is None else f"returncode={self._returncode}")

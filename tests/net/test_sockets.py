@@ -459,3 +459,7 @@ async def test_a_peer_that_is_gone_wakes_the_sender(pair: Pair) -> None:
     peer.close()
     with pytest.raises(ConnectionError):
         await task
+
+
+async def test_no_bytes_are_there_at_once(pair: Pair) -> None:
+    assert at_once(now().sock_recv(pair[0], 0)) == b""

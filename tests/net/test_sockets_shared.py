@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -242,3 +243,67 @@ async def test_a_transports_socket_is_refused(wait: Callable[[Any], Any], record
         await wait(sock)
     transport.abort()
     await protocol.lost
+
+
+@ours
+async def test_two_objects_for_one_descriptor(pair: Pair) -> None:
+    """They share a registration; else each would take it from the other, for ever."""
+    sock, peer = pair
+    again = socket.socket(fileno=sock.fileno())
+    first = await waiting(now().sock_recv(sock, 1))
+    (watch,) = [channel for channel in now()._channels() if channel.fd == sock.fileno()]  # type: ignore[attr-defined]
+    second = await waiting(now().sock_recv(again, 1))
+    assert watch in now()._channels()  # type: ignore[attr-defined]
+    peer.send(b"12")
+    assert sorted([await first, await second]) == [b"1", b"2"]
+    again.detach()
+
+
+def pipe_at(number: int, end: str) -> tuple[int, int]:
+    """A pipe, one end of which has that number, which is free."""
+    ends = dict(zip(("reader", "writer"), os.pipe(), strict=True))
+    other = "writer" if end == "reader" else "reader"
+    if ends[other] == number:
+        ends[other] = os.dup(number)
+        os.dup2(ends[end], number)
+        os.close(ends[end])
+    elif ends[end] != number:
+        os.dup2(ends[end], number)
+        os.close(ends[end])
+    ends[end] = number
+    return ends["reader"], ends["writer"]
+
+
+@ours
+@pytest.mark.parametrize("kind", ["writer", "reader"])
+async def test_a_dup_of_the_socket_that_had_the_number(kind: str, pair: Pair) -> None:
+    """The kernel goes on reporting it under a number that is somebody else's by now."""
+    sock, peer = pair
+    task = await waiting(now().sock_recv(sock, 1))
+    peer.send(b"1")
+    await task
+    number = sock.fileno()
+    dup = sock.dup()
+    sock.close()
+    reader, writer = pipe_at(number, kind)
+    if kind == "reader":
+        with open(reader, "rb", 0), open(writer, "wb", 0):
+            called: list[int] = []
+            now().add_reader(number, called.append, 1)
+            peer.send(b"for nobody")
+            await turns()
+            assert called == []
+            now().remove_reader(number)
+    else:
+        with open(reader, "rb", 0) as end:
+            pipe = open(writer, "wb", 0)  # noqa: SIM115
+            transport, _ = await now().connect_write_pipe(asyncio.BaseProtocol, pipe)
+            peer.close()
+            await turns()
+            assert not transport.is_closing()
+            transport.write(b"alive")
+            await turns()
+            assert end.read(10) == b"alive"
+            transport.close()
+            await turns()
+    dup.close()

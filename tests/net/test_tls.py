@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 ASYNCIO_TOO = True
+pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost")
@@ -203,3 +204,26 @@ async def test_what_start_tls_does_not_take(transport: Any, context: Any, messag
     with pytest.raises(TypeError) as caught:
         await loop.start_tls(transport, asyncio.Protocol(), context)
     assert message in str(caught.value)
+
+
+async def test_start_tls_when_the_peer_has_gone(client_context: ssl.SSLContext) -> None:
+    """The end of the stream was told to the protocol before; TLS hears of it too."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionError):
+            await writer.start_tls(client_context, server_hostname="localhost", ssl_handshake_timeout=20)
+
+
+@pytest.mark.asyncio(loop_factories=["epoll_loop"])  # asyncio leaves it to the collector
+async def test_options_that_are_refused(client_context: ssl.SSLContext) -> None:
+    """The connection that was made for nothing is closed, says the fixture."""
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        with pytest.raises(ValueError, match="ssl_handshake_timeout should be a positive number"):
+            await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_context, server_hostname="x", ssl_handshake_timeout=-1
+            )

@@ -286,3 +286,68 @@ async def test_a_flood_leaves_others_their_turn(folder: Path) -> None:
             await protocol.until_datagrams(200)
             runs = "".join(name[0] for name in log).split("c")
             assert max(len(run) for run in runs) <= 32
+
+
+NOWHERE = ("255.255.255.255", 9)  # EACCES: broadcasts were not allowed
+
+
+async def test_an_error_in_the_middle_of_a_callback(folder: Path, reports: list[dict[str, Any]]) -> None:
+    """The transport's context is entered already: what the kernel says at once is told all the same."""
+    protocol = Recorder()
+    with bound("IPv4", folder) as peer:
+        async with endpoint(bound("IPv4", folder), protocol) as transport:
+            protocol.hooks["datagram_received"] = lambda: transport.sendto(bytes(70000), peer.getsockname())
+            peer.sendto(b"go", transport.get_extra_info("sockname"))
+            await protocol.until(lambda: protocol.errors)
+    assert [exc.errno for exc in protocol.errors if isinstance(exc, OSError)] == [errno.EMSGSIZE]
+    assert reports == []
+
+
+@ours  # asyncio runs into the limit of recursion
+async def test_an_error_that_is_answered_by_the_next_one(folder: Path) -> None:
+    protocol = Recorder()
+    async with endpoint(bound("IPv4", folder), protocol) as transport:
+        protocol.hooks["error_received"] = lambda: transport.sendto(b"again", NOWHERE)
+        transport.sendto(b"first", NOWHERE)
+        for _ in range(20):
+            await asyncio.sleep(0)  # the loop goes round
+        assert 1 < len(protocol.errors) < 100
+
+
+def test_the_end_of_a_run_does_not_wait_for_the_last_error(folder: Path) -> None:
+    loop = epoll_loop.new_event_loop()
+    sock = bound("IPv4", folder)
+
+    async def begin() -> Any:
+        protocol = Recorder()
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock)
+        protocol.hooks["error_received"] = lambda: transport.sendto(b"again", NOWHERE)
+        transport.sendto(b"first", NOWHERE)
+        return protocol
+
+    protocol = loop.run_until_complete(begin())
+    assert protocol.errors
+    protocol.transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    sock.close()
+
+
+@ours  # asyncio asks an epoll set that says yes all the time, and its selector is busy with that
+async def test_resumed_when_somebody_elses_datagrams_were_in_the_way(
+    folder: Path, reports: list[dict[str, Any]]
+) -> None:
+    with bound("Unix", folder) as receiver, bound("Unix", folder) as other:
+        other.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"in the way", receiver.getsockname())
+        protocol = Recorder()
+        async with endpoint(bound("Unix", folder), protocol) as transport:
+            transport.set_write_buffer_limits(high=10)
+            transport.sendto(b"more than the mark", receiver.getsockname())
+            await protocol.until(lambda: "pause_writing" in protocol.calls)
+            receive_all(receiver)
+            await protocol.until(lambda: "resume_writing" in protocol.calls)
+            assert receive_all(receiver) == [b"more than the mark"]
+    assert reports == []
