@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ from epoll_loop.transports.datagram import open_datagrams
 P = TypeVar("P", bound="asyncio.BaseProtocol")
 
 logger = logging.getLogger("asyncio")
+
+# What asyncio of the running Python says that it wants.
+_DATAGRAM_SOCKET = "datagram socket" if sys.version_info >= (3, 12, 3) else "UDP Socket"
 
 _Pair = tuple[int, int, Any, Any]  # family, protocol, local and remote address
 
@@ -149,7 +153,7 @@ class Datagrams(Resolving):
 def _check_datagram(sock: socket.socket, options: dict[str, Any]) -> None:
     """Raise ValueError for a stream socket, and for what can not be asked of a socket that exists already."""
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        raise ValueError(f"A {_DATAGRAM_SOCKET} was expected, got {sock!r}")
     problems = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if problems:
         raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
