@@ -27,8 +27,8 @@ _BASES = {
     "test_pep492": ("BaseEventLoop",),
     "test_runners": ("BaseEventLoop",),
 }
-# Its tests look at what asyncio's own transports have asked of the simulated loop.
-_SIMULATED = ("test_unix_events",)
+# Their tests look at what asyncio's own transports have asked of the simulated loop.
+_SIMULATED = ("test_proactor_events", "test_selector_events", "test_unix_events")
 # What of asyncio's modules the tests replace, and where our modules use the same.
 _SHARED = (
     ("Future", ("futures",), "epoll_loop.core."),
