@@ -30,6 +30,7 @@ cdef class Transport(Channel):
     cdef Py_ssize_t _size
     cdef public object _sock
 
+    cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
     cpdef _find_extra(self, name)
     cpdef set_protocol(self, protocol)
     cdef _begin(self, protocol)
@@ -37,7 +38,9 @@ cdef class Transport(Channel):
     cpdef _force_close(self, exc)
     cpdef abandon(self)
     cdef _discard(self)
+    @cython.locals(loss=Loss)
     cdef _lose(self, exc)
+    cdef _call_connection_lost(self, exc)
     @cython.locals(fd=int)
     cpdef _close_fd(self)
     cpdef _fatal_error(self, exc, message)

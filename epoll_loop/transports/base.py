@@ -30,12 +30,11 @@ class Loss(Link):
 
     __slots__ = ("exc", "transport")
 
-    def __init__(self, transport: Transport, exc: BaseException | None) -> None:
-        self.transport = transport
-        self.exc = exc
+    transport: Transport
+    exc: BaseException | None
 
     def turn(self) -> None:
-        syscalls.call1(self.transport._context, self.transport._call_connection_lost, self.exc)
+        self.transport._call_connection_lost(self.exc)
 
     def failed(self, exc: BaseException) -> None:
         self.transport._report(exc, "Exception in protocol.connection_lost()")
@@ -64,7 +63,8 @@ class Transport(Channel):
         "_sock",
     )
 
-    def __init__(
+    # Not __init__(): one that calls the next one up costs a tuple of arguments for each class.
+    def _set_up(
         self,
         loop: Reactor,
         sock: Any,
@@ -168,12 +168,15 @@ class Transport(Channel):
     def _lose(self, exc: BaseException | None) -> None:
         self._lost = True
         self._loop._poller.remove(self)
-        self._loop._ready.append(Loss(self, exc))
+        loss = Loss.__new__(Loss)
+        loss.transport = self
+        loss.exc = exc
+        self._loop._ready.append(loss)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         protocol = self._protocol
         try:
-            protocol.connection_lost(exc)
+            syscalls.call1(self._context, protocol.connection_lost, exc)
         finally:
             self.set_protocol(None)  # no cycle: both are freed at once
             self._close_fd()

@@ -59,7 +59,7 @@ class DatagramTransport(WriteTransport):
         context: Context,
         address: Any,
     ) -> None:
-        WriteTransport.__init__(self, loop, sock, fd, peer, context, None)
+        WriteTransport._set_up(self, loop, sock, fd, peer, context, None)
         self._address = address  # the only one that datagrams may go to, or None
         self._family = int(sock.family)
         self._received: Any = None  # looked up once, not with each datagram

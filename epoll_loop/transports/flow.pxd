@@ -1,4 +1,5 @@
 from epoll_loop.core cimport syscalls
+from epoll_loop.core.reactor cimport Reactor
 from epoll_loop.core.syscalls cimport Link
 from epoll_loop.transports.base cimport Transport
 
@@ -22,6 +23,7 @@ cdef class WriteTransport(Transport):
     cdef bint _unflushed
     cdef int _writes_lost
 
+    cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
     cdef _settle(self)
     cdef _write_lost(self)
     cdef _send(self)
@@ -32,6 +34,7 @@ cdef class WriteTransport(Transport):
     cpdef _make_empty_waiter(self, bint blocked=*)
     cdef _wake(self, exc)
     cdef _lose(self, exc)
+    cdef _call_connection_lost(self, exc)
     cdef _flush_later(self)
     cdef _pause_protocol(self)
     cdef _resume_protocol(self)

@@ -52,7 +52,7 @@ class WriteTransport(Transport):
         "_writes_lost",
     )
 
-    def __init__(
+    def _set_up(
         self,
         loop: Reactor,
         sock: Any,
@@ -61,7 +61,7 @@ class WriteTransport(Transport):
         context: Context,
         server: Any,
     ) -> None:
-        Transport.__init__(self, loop, sock, fd, peer, context, server)
+        Transport._set_up(self, loop, sock, fd, peer, context, server)
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False

@@ -38,7 +38,7 @@ class PipeReadTransport(Transport):
     __slots__ = ("_always_ready", "_paused")
 
     def __init__(self, loop: Reactor, pipe: Any, fd: int) -> None:
-        Transport.__init__(self, loop, pipe, fd, None, syscalls.copy_context(), None)
+        Transport._set_up(self, loop, pipe, fd, None, syscalls.copy_context(), None)
         self._extra = {"pipe": pipe}
         self._paused = False  # pause_reading() was called
         self._always_ready = False
@@ -137,7 +137,7 @@ class PipeWriteTransport(ByteWriter):
     __slots__ = ("_always_ready", "_device")
 
     def __init__(self, loop: Reactor, pipe: Any, fd: int, device: bool) -> None:
-        ByteWriter.__init__(self, loop, pipe, fd, None, syscalls.copy_context(), None)
+        ByteWriter._set_up(self, loop, pipe, fd, None, syscalls.copy_context(), None)
         self._extra = {"pipe": pipe}
         self._device = device  # a character device: it may hang up and be there again
         self._always_ready = False

@@ -39,7 +39,7 @@ class StreamTransport(ByteWriter):
         context: Context,
         server: Any,
     ) -> None:
-        ByteWriter.__init__(self, loop, sock, fd, peer, context, server)
+        ByteWriter._set_up(self, loop, sock, fd, peer, context, server)
         self._buffered = False
         self._paused = False  # pause_reading() was called
         self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read

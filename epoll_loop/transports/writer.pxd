@@ -1,6 +1,7 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
+from epoll_loop.core.reactor cimport Reactor
 from epoll_loop.transports.base cimport _oserror
 from epoll_loop.transports.flow cimport WriteTransport
 
@@ -13,6 +14,7 @@ cdef class ByteWriter(WriteTransport):
     cdef Py_ssize_t _offset
     cdef list _rest
 
+    cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
     @cython.locals(chunk=bytes)
     cpdef write(self, data)
     @cython.locals(sent=Py_ssize_t)

@@ -24,7 +24,7 @@ class ByteWriter(WriteTransport):
 
     __slots__ = ("_first", "_offset", "_rest")
 
-    def __init__(
+    def _set_up(
         self,
         loop: Reactor,
         sock: Any,
@@ -33,7 +33,7 @@ class ByteWriter(WriteTransport):
         context: Context,
         server: Any,
     ) -> None:
-        WriteTransport.__init__(self, loop, sock, fd, peer, context, server)
+        WriteTransport._set_up(self, loop, sock, fd, peer, context, server)
         self._first: bytes | None = None  # of the queue of unsent writes; nearly always the only one
         self._offset = 0  # bytes of it that are sent already
         self._rest: list[bytes] | None = None
