@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     build = "compiled" if epoll_loop.COMPILED else "pure"
     return f"epoll_loop: {build} build, {epoll_loop.__file__}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What runs on asyncio's own loop is the same in both builds: once is enough, with the compiled one."""
+    if not epoll_loop.COMPILED:
+        asyncio_too = {item for item in items if re.search(r"[\[-]asyncio[\]-]", item.name)}
+        config.hook.pytest_deselected(items=list(asyncio_too))
+        items[:] = [item for item in items if item not in asyncio_too]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
