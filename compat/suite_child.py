@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import unittest
 from collections.abc import Iterator
@@ -92,6 +93,7 @@ def main() -> None:
     wanted = set(sys.stdin.read().split())
     out = os.dup(1)
     os.dup2(2, 1)  # what tests print is no report
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with it ignored
 
     module = load(contestant, name)
     found = list(cases(unittest.defaultTestLoader.loadTestsFromModule(module)))
