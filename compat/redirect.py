@@ -6,7 +6,8 @@
 - `TestCase.new_test_loop()`, where the test does not bring a clock of its own.
 - What a test replaces by a mock in asyncio's modules: ours see it too.
 
-All of the loops are of a subclass that counts: a test that made no loop of the contestant proves nothing about it.
+All of the loops are of a subclass that counts: a test that made no loop of the contestant proves nothing about it, nor
+does one that made a simulated one.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ _SHARED = (
 
 
 class Made:
-    """How many loops of the contestant there have been in this process."""
+    """How many loops there have been in this process: of the contestant, and simulated ones."""
 
     count = 0
+    simulated = 0
 
 
 def _counting(base: type) -> type:
@@ -69,6 +71,7 @@ def _new_test_loop(loop: type, simulated: Any) -> Any:
 
     def new_test_loop(self: Any, gen: Any = None) -> Any:
         if gen is not None:
+            Made.simulated += 1
             return simulated(self, gen)
         made = loop()
         self.set_event_loop(made)

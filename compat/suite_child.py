@@ -37,7 +37,7 @@ class Result(unittest.TestResult):
     def __init__(self, out: int) -> None:
         super().__init__()
         self._out = out
-        self._before = 0
+        self._before = 0, 0
         self._outcome, self._text = "", ""
 
     def say(self, **words: Any) -> None:
@@ -45,13 +45,14 @@ class Result(unittest.TestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().startTest(test)
-        self._before = Made.count
+        self._before = Made.count, Made.simulated
         self._outcome, self._text = "passed", ""
         self.say(started=short_id(test))
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
-        ours = Made.count > self._before
+        count, simulated = self._before
+        ours = Made.count > count and Made.simulated == simulated
         self.say(test=short_id(test), outcome=self._outcome, text=self._text, ours=ours)
 
     def _bad(self, text: str) -> None:
