@@ -187,7 +187,10 @@ class Connecting(Resolving):
             raise
         if handshake is not None:
             transport = engine._app_transport
-            await done(handshake, transport)
+            try:
+                await done(handshake, transport)
+            finally:
+                del handshake, engine  # an exception of the handshake knows this frame: no cycle
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol

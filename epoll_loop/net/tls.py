@@ -89,7 +89,10 @@ class Securing(Reactor):
         transport.set_protocol(engine)
         engine.connection_made(transport)
         transport.resume_reading()
-        await done(waiter, transport)
+        try:
+            await done(waiter, transport)
+        finally:
+            del waiter  # its exception knows this frame: no cycle
         return secured
 
 
@@ -100,3 +103,5 @@ async def done(handshake: asyncio.Future[None], transport: Any) -> None:
     except BaseException:
         transport.close()
         raise
+    finally:
+        del handshake  # its exception knows this frame: no cycle

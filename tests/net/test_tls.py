@@ -1,8 +1,12 @@
 """TLS: on every way to a connection, and turned on later. Certificates are made here, for "localhost"."""
 
 import asyncio
+import contextlib
+import gc
 import socket
 import ssl
+import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost")
+DISTRUSTFUL = ssl.create_default_context()
 LARGE = 3_000_000
 
 
@@ -138,6 +143,38 @@ async def test_a_certificate_that_is_not_trusted(server_context: ssl.SSLContext)
             await asyncio.open_connection(
                 *address, ssl=ssl.create_default_context(), server_hostname="localhost"
             )
+
+
+@ours  # asyncio does it from 3.14 on
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a handshake of asyncio's own has cycles on this Python")
+@pytest.mark.parametrize("later", [False, True], ids=["create_connection", "start_tls"])
+async def test_a_failed_handshake_leaves_nothing_to_the_collector(
+    server_context: ssl.SSLContext, later: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    made = []
+
+    class Protocol(asyncio.Protocol):
+        def __init__(self) -> None:
+            made.append(weakref.ref(self))
+
+    async def connect(address: Any) -> None:
+        tls: dict[str, Any] = {"server_hostname": "localhost"}
+        with contextlib.suppress(ssl.SSLCertVerificationError):
+            if later:
+                await loop.start_tls(*await loop.create_connection(Protocol, *address), DISTRUSTFUL, **tls)
+            else:
+                await loop.create_connection(Protocol, *address, ssl=DISTRUSTFUL, **tls)
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        gc.disable()
+        try:
+            await connect(server.sockets[0].getsockname())
+            await asyncio.sleep(0)  # connection_lost()
+            assert [protocol() for protocol in made] == [None]
+        finally:
+            gc.enable()
 
 
 async def test_a_server_without_tls(client_context: ssl.SSLContext) -> None:
