@@ -94,7 +94,7 @@ def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
 
 
 def child(contestant: str, module: str, tests: list[str]) -> Iterator[dict[str, Any]]:
-    """What a child process reports, until it ends or a test takes too long."""
+    """What a child process reports, until it ends or a test takes too long. RuntimeError if it can not even start."""
     process = subprocess.Popen(
         [sys.executable, "-m", "compat.suite_child", contestant, module],
         cwd=Path(__file__).parent.parent,
@@ -119,8 +119,12 @@ def child(contestant: str, module: str, tests: list[str]) -> Iterator[dict[str, 
     try:
         process.stdin.write("\n".join(tests).encode())
         process.stdin.close()
+        reported = False
         while line := lines.get(timeout=HANG):
+            reported = True
             yield json.loads(line)
+        if not reported and process.wait():
+            raise RuntimeError(f"failed, run it to see why: python -m compat.suite_child {contestant} {module}")
     except queue.Empty:
         pass  # the test that was reported last hangs
     finally:
