@@ -86,6 +86,8 @@ class Securing(Reactor):
         engine = tls.over(self, protocol, waiter, connected=True)
         secured = engine._app_transport
         transport.pause_reading()
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            _move_hello(protocol._stream_reader, engine)  # type: ignore[attr-defined]
         transport.set_protocol(engine)
         engine.connection_made(transport)
         transport.resume_reading()
@@ -94,6 +96,13 @@ class Securing(Reactor):
         finally:
             del waiter  # its exception knows this frame: no cycle
         return secured
+
+
+def _move_hello(reader: Any, engine: Any) -> None:
+    """A client may be faster than the server's handler: what it has begun its handshake with is in the reader."""
+    if reader is not None and reader._buffer:
+        engine._incoming.write(reader._buffer)
+        reader._buffer.clear()
 
 
 async def done(handshake: asyncio.Future[None], transport: Any) -> None:

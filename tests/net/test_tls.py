@@ -15,6 +15,7 @@ import trustme
 
 ASYNCIO_TOO = True
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
+ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost")
@@ -116,6 +117,24 @@ async def test_start_tls(server_context: ssl.SSLContext, client_context: ssl.SSL
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"in the clear\n")
         assert await reader.readline() == b"in the clear\n"
+        await writer.start_tls(client_context, server_hostname="localhost")
+        await check_echo(reader, writer)
+
+
+@ours  # asyncio does it from 3.14 on
+async def test_start_tls_when_the_client_has_begun(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """What the handshake begins with comes together with the line, and the reader has it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"in the clear\n")
         await writer.start_tls(client_context, server_hostname="localhost")
         await check_echo(reader, writer)
 
