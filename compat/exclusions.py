@@ -71,6 +71,14 @@ TESTS: dict[str, dict[str, list[str]]] = {
         private("loop._start_serving()"): ["LoopTests.test_create_server_multiple_hosts_*"],
         private("loop._stop_serving()"): ["LoopTests.test_prompt_cancellation"],
     },
+    "test_ssl": {
+        private("transport._read_ready_cb"): [
+            "TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+        ],
+    },
+    "test_sslproto": {
+        private("loop._make_socket_transport()"): ["SslProtoHandshakeTests.test_connection_lost_when_busy"],
+    },
     "test_subprocess": {
         private("loop._watcher"): [
             "Subprocess*WatcherTests.test_pid_not_reaped_before_exit_published",
