@@ -13,7 +13,7 @@ VENV ?= .venv
 export EPOLL_LOOP_REQUIRE_EXT ?= 1
 
 python := $(VENV)/bin/python
-sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.pxd epoll_loop/*/*.pyx)
+sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
 .PHONY: test bench instructions conformance compat clean
 .DELETE_ON_ERROR:

@@ -60,6 +60,7 @@ class Loop(  # type: ignore[misc]
         "_default_executor",
         "_exception_handler",
         "_executor_shut_down",
+        "_pauses",
     )
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Loop(  # type: ignore[misc]
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shut_down = False
         self._children: set[SubprocessTransport] = set()
+        self._pauses: set[asyncio.Future[None]] = set()
         self._debug = coroutines._is_debug_mode()  # type: ignore[attr-defined]
         _loops.add(self)
 
@@ -167,6 +169,8 @@ class Loop(  # type: ignore[misc]
             self._abandon_children()
             for channel in self._channels():
                 channel.abandon()
+            for pause in self._pauses:
+                pause.cancel()
             self._last_turns()
         finally:
             events._set_running_loop(outer)

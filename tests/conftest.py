@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -60,3 +61,21 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     gc.collect()
     after = open_fds()
     assert len(after) == len(before), f"descriptors: {before} before, {after} after, on {sys.version}"
+
+
+@pytest.fixture
+def no_descriptor_left() -> Iterator[None]:
+    """The test, and the loop, close what they open."""
+    before = os.listdir("/proc/self/fd")
+    yield
+    after = os.listdir("/proc/self/fd")
+    if len(after) > len(before):
+        gc.collect()
+        after = os.listdir("/proc/self/fd")
+    assert len(after) <= len(before)
+
+
+@pytest.fixture
+def ep() -> Iterator[select.epoll]:
+    with select.epoll() as epoll:
+        yield epoll

@@ -1,6 +1,7 @@
 """Closing a loop with work in flight: every descriptor is closed, and everybody who waits is woken."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -224,3 +225,15 @@ def test_devices_that_epoll_does_not_do(loop):
     loop.run_until_complete(main())
     loop.close()
     assert log == [None, None]
+
+
+def test_a_datagram_that_waits_for_room_is_cancelled(loop):
+    """No edge will tell of it: the coroutine sleeps between its tries."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full, socket.socket(full.family, full.type) as ours:
+        full.bind(b"")  # the kernel chooses a name
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.sendto(b"in the way", full.getsockname())
+        (task,) = close_with(loop, loop.sock_sendto(ours, b"waits", full.getsockname()))
+    assert task.cancelled()

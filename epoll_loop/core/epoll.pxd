@@ -10,6 +10,7 @@ cdef int _DATA
 @cython.final
 cdef class Epoll:
     cdef list _channels
+    cdef set _kept
     cdef EpollSet _set
     cdef int _waker
     cdef object _waker_lock
@@ -19,6 +20,7 @@ cdef class Epoll:
 
     @cython.locals(fd=int, before=Channel, displaced=Channel, unsure=bint)
     cpdef add(self, Channel channel, bint edge)
+    cpdef keep(self, Channel channel)
     cpdef bint modify(self, Channel channel)
     cpdef remove(self, Channel channel)
     cpdef adopt(self, Channel new, Channel old)

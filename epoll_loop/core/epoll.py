@@ -36,7 +36,7 @@ WRITE = select.EPOLLOUT
 class Epoll:
     """An epoll set, the channels in it by number, and an eventfd(2) to interrupt its sleep."""
 
-    __slots__ = ("_channels", "_set", "_waker", "_waker_lock", "active", "forked", "stale")
+    __slots__ = ("_channels", "_kept", "_set", "_waker", "_waker_lock", "active", "forked", "stale")
 
     def __init__(self) -> None:
         self._set = EpollSet()
@@ -44,6 +44,7 @@ class Epoll:
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waker_lock = threading.Lock()
         self._channels: list[Channel | None] = [None] * (self._waker + 1)  # by number, of every one in the set
+        self._kept: set[Channel] = set()  # those of files that epoll does not do
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         self.forked = False  # we are a forked child: the set is the parent's, leave it alone
         self.stale = 0  # events that came for nobody
@@ -71,6 +72,12 @@ class Epoll:
             # an edge-triggered channel a try; a callback of somebody else's must not be called for nothing.
             self.rebuild()
 
+    def keep(self, channel: Channel) -> None:
+        channel.edge = False  # the kernel will not tell of a change
+        channel.armed = True
+        channel.queue = self.active
+        self._kept.add(channel)
+
     def modify(self, channel: Channel) -> bool:
         if not self.forked:
             try:
@@ -84,7 +91,10 @@ class Epoll:
         return True
 
     def remove(self, channel: Channel) -> None:
-        if channel.armed:
+        if channel in self._kept:
+            self._kept.remove(channel)
+            channel.armed = False
+        elif channel.armed:
             self._forget(channel)
             if not self.forked:
                 self._unregister(channel.fd)
@@ -161,6 +171,9 @@ class Epoll:
         for channel in self._channels:
             if channel is not None:
                 channel.queued = False
+        for channel in self._kept:
+            channel.queued = False
+            channel.carry_over()
         self.rebuild()
 
     def after_fork(self) -> None:
@@ -169,8 +182,9 @@ class Epoll:
 
     def close(self) -> None:
         for channel in self.channels():
-            self._forget(channel)
+            channel.armed = False
         self._channels.clear()
+        self._kept.clear()
         self.active.clear()
         self._set.close()
         with self._waker_lock:
@@ -178,8 +192,8 @@ class Epoll:
             self._waker = -1
 
     def channels(self) -> list[Channel]:
-        """Return the registered channels."""
-        return [channel for channel in self._channels if channel is not None]
+        """Return all channels."""
+        return [channel for channel in self._channels if channel is not None] + list(self._kept)
 
     def lookup(self, fd: int) -> Channel | None:
         """Return the channel that is registered for a descriptor, or None."""

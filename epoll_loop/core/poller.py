@@ -16,6 +16,8 @@ A back end (`epoll.py`) has these verbs:
 
     add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
                             for `channel.interest` alone. OSError (EPERM for a regular file) leaves nothing behind.
+    keep(channel)           have a channel of a file that the kernel refuses to watch, as always ready: nobody waits for
+                            it, and it goes on by carry_over() alone.
     modify(channel)         tell the kernel a level-triggered channel's new interest; False if it does not know the
                             channel any more (the descriptor was closed behind our back), which is removed then.
     remove(channel)         unregister, always before the descriptor is closed (I4). Never raises.

@@ -26,7 +26,6 @@ cdef class Reactor:
     cdef public TimerQueue _timers
     cdef bint _torn
     cdef Queue _unflushed
-    cdef readonly set _unpolled
     cdef public bint _usable
     cdef public double slow_callback_duration
 

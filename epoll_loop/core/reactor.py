@@ -57,7 +57,6 @@ class Reactor:
         "_timers",
         "_torn",
         "_unflushed",
-        "_unpolled",
         "_usable",
         "slow_callback_duration",
     )
@@ -70,7 +69,6 @@ class Reactor:
         self._incoming: collections.deque[Handle] = collections.deque()
         self._sent = False
         self._unflushed: Queue[Link] = Queue()  # transports that have written
-        self._unpolled: set[Channel] = set()  # what epoll(7) does not do, and is always ready
         self._asleep = False
         self._torn = False  # an exception came out between poll and turn: edges may be lost
         self._stopping = False
@@ -312,7 +310,7 @@ class Reactor:
         return future
 
     def _channels(self) -> list[Channel]:
-        return self._poller.channels() + list(self._unpolled)
+        return self._poller.channels()
 
     # The iteration
 

@@ -34,6 +34,13 @@ def check_not_tls_socket(sock: socket.socket | None) -> None:
         raise TypeError("Socket cannot be of type SSLSocket")
 
 
+def check_socket(sock: Any, debug: bool) -> None:
+    """Raise TypeError for a `ssl.SSLSocket`, and in debug mode ValueError for a blocking socket."""
+    check_not_tls_socket(sock)
+    if debug and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+
+
 def check_tls_timeouts(ssl: object, handshake: float | None, shutdown: float | None) -> None:
     """Raise ValueError for TLS timeouts on a connection without TLS."""
     if handshake is not None and not ssl:

@@ -11,7 +11,14 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from epoll_loop.net.checks import bind_error, check_not_tls_socket, check_stream, check_tls_timeouts, check_unix_stream
+from epoll_loop.net.checks import (
+    bind_error,
+    check_not_tls_socket,
+    check_socket,
+    check_stream,
+    check_tls_timeouts,
+    check_unix_stream,
+)
 from epoll_loop.net.happy_eyeballs import interleave as interleave_families
 from epoll_loop.net.happy_eyeballs import race
 from epoll_loop.net.resolve import AddrInfo, Resolving
@@ -156,9 +163,7 @@ class Connecting(Resolving):
         Raises OSError, TypeError for a `ssl.SSLSocket`, and in debug mode ValueError for a blocking socket. See
         `loop.sock_connect()` of asyncio.
         """
-        check_not_tls_socket(sock)
-        if self._debug and sock.gettimeout() != 0:
-            raise ValueError("the socket must be non-blocking")
+        check_socket(sock, self._debug)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             infos = await self._ensure_resolved(address, family=sock.family, type=sock.type, proto=sock.proto)
             address = infos[0][4]
@@ -180,7 +185,7 @@ class Connecting(Resolving):
         transport: Any
         try:
             engine = protocol if tls is None else tls.over(self, protocol, handshake)
-            transport = open_stream(self, sock, engine, borrowed=borrowed)
+            transport = open_stream(self, sock, engine, borrowed)
         except (OSError, ValueError):
             if not borrowed:
                 self._drop(sock)

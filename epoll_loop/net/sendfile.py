@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from epoll_loop.core import syscalls
+from epoll_loop.net.checks import check_socket
 from epoll_loop.net.sockets import Sockets
 
 # The most that one call takes: neither a fast peer nor a slow disk may stop the loop.
@@ -62,7 +63,7 @@ class Sendfile(Sockets):
         fallback: bool = True,
     ) -> int:
         """Send a file, opened in binary mode, through a connected stream socket. See `sendfile()`."""
-        self._check_socket(sock)
+        check_socket(sock, self._debug)
         if sock.type != socket.SOCK_STREAM:
             raise ValueError("only SOCK_STREAM type sockets are supported")
         _check_range(file, offset, count)

@@ -53,7 +53,6 @@ class TLS:
         return lambda: self.over(loop, protocol_factory(), None)
 
 
-
 class Securing(Reactor):
     """The room of the loop that turns TLS on."""
 

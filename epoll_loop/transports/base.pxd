@@ -23,17 +23,21 @@ cdef class Transport(Channel):
     cdef public object _hold
     cdef public Reactor _loop
     cdef public bint _lost
+    cdef public bint _paused
     cdef object _peer
     cdef public object _protocol
+    cdef bint _read_ended
     cdef bint _reading
     cdef public object _server
     cdef Py_ssize_t _size
     cdef public object _sock
 
     cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
+    cdef _prepare(self)
     cpdef _find_extra(self, name)
     cpdef set_protocol(self, protocol)
-    cdef _begin(self, protocol)
+    cdef _register(self)
+    cdef _open(self, protocol)
     cpdef close(self)
     cpdef _force_close(self, exc)
     cpdef abandon(self)
@@ -48,4 +52,6 @@ cdef class Transport(Channel):
     cdef _activity(self)
 
 
+cpdef open_transport(Transport transport, protocol)
+cpdef peer_of(sock)
 cpdef _oserror(int number)

@@ -22,6 +22,8 @@ from epoll_loop.core.poller import Channel
 from epoll_loop.core.syscalls import Link
 
 if TYPE_CHECKING:
+    import socket
+
     from epoll_loop.core.reactor import Reactor
 
 
@@ -55,15 +57,18 @@ class Transport(Channel):
         "_hold",
         "_loop",
         "_lost",
+        "_paused",
         "_peer",
         "_protocol",
+        "_read_ended",
         "_reading",
         "_server",
         "_size",
         "_sock",
     )
 
-    # Not __init__(): one that calls the next one up costs a tuple of arguments for each class.
+    # Not __init__(), which would be called from class to class with a tuple of all arguments. It calls what the classes
+    # between this one and the last have to add.
     def _set_up(
         self,
         loop: Reactor,
@@ -85,10 +90,16 @@ class Transport(Channel):
         self._protocol: Any = None
         self._extra: dict[str, Any] | None = None
         self._closing = False
-        self._reading = True  # input goes to the protocol: not paused, not at its end, not closing
+        self._paused = False  # pause_reading() was called
+        self._read_ended = False  # the protocol was told of the end of its input
+        self._reading = True  # input goes to the protocol: none of these two, and not closing
         self._lost = False
         self._abandoned = False  # still open when the loop was closed
         self._size = 0  # bytes that the protocol wrote and the kernel has not taken yet
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set the fields of the classes below, those that have no say in the arguments."""
 
     # What asyncio.BaseTransport promises. Its slots forbid inheriting from it; isinstance() asks __class__ as well.
 
@@ -130,7 +141,37 @@ class Transport(Channel):
         """Return True if the transport is closing or closed."""
         return self._closing
 
-    def _begin(self, protocol: Any) -> None:
+    # Reading
+
+    def is_reading(self) -> bool:
+        """Return True if the protocol gets what comes."""
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
+        if not self._closing:
+            self._paused = True
+            self._reading = False
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
+        if self._closing or not self._paused:
+            return
+        self._paused = False
+        if not self._read_ended:
+            self._reading = True
+            if self.readable:
+                self.carry_over()
+
+    # The beginning
+
+    def _register(self) -> None:
+        self._loop._poller.add(self, True)
+
+    def _open(self, protocol: Any) -> None:
+        self._register()
+        if self._server is not None:
+            self._server._attach(self)
         self.set_protocol(protocol)
         try:
             syscalls.call1(self._context, protocol.connection_made, self)
@@ -232,6 +273,25 @@ class Transport(Channel):
         reading = "polling" if self._reading else "idle"
         writing = "polling" if self._size else "idle"
         return f"read={reading} write=<{writing}, bufsize={self._size}>"
+
+
+def open_transport(transport: Transport, protocol: Any) -> None:
+    """Register a transport and tell its protocol of it. OSError leaves the descriptor to its owner."""
+    try:
+        transport._open(protocol)
+    except OSError:
+        transport.fd = -1  # not ours
+        if transport._hold is not None:
+            transport._hold.close()
+        raise
+
+
+def peer_of(sock: socket.socket) -> Any:
+    """Return what the socket is connected to, or None."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
 
 
 def _oserror(number: int) -> OSError:

@@ -1,7 +1,7 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.transports.base cimport Transport
+from epoll_loop.transports.base cimport Transport, open_transport, peer_of
 from epoll_loop.transports.flow cimport WriteTransport
 from epoll_loop.transports.writer cimport _as_bytes
 
@@ -26,7 +26,7 @@ cdef class DatagramTransport(WriteTransport):
     cdef object _timer
 
     cdef turn(self)
-    @cython.locals(batch=list)
+    @cython.locals(batch=list, more=bint)
     cdef _receive(self)
     cdef failed(self, exc)
     cdef interrupted(self)

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.transports.base import Transport
+from epoll_loop.transports.base import Transport, open_transport, peer_of
 from epoll_loop.transports.flow import WriteTransport
 from epoll_loop.transports.writer import _as_bytes
 
@@ -59,7 +59,7 @@ class DatagramTransport(WriteTransport):
         context: Context,
         address: Any,
     ) -> None:
-        WriteTransport._set_up(self, loop, sock, fd, peer, context, None)
+        self._set_up(loop, sock, fd, peer, context, None)
         self._address = address  # the only one that datagrams may go to, or None
         self._family = int(sock.family)
         self._received: Any = None  # looked up once, not with each datagram
@@ -86,39 +86,43 @@ class DatagramTransport(WriteTransport):
                 self._deaf = self.writable = False
             else:
                 self.flush()
-        if self._reading and (self.readable or self._batch):
+        if self._reading and self.readable:
             self._receive()
 
     def _receive(self) -> None:
         batch = self._batch
+        more = True
         if not batch:
             # Less than a batch is as good as EAGAIN (I14): recvmmsg(2) stops early for that, or for an error that came
             # while it was at it. That one it keeps for the next call, and the edge of it is still to come.
             batch = self._batch = syscalls.recv_datagrams(self._sock, self.fd, self._family)
-            self.readable = len(batch) == _BATCH
+            more = len(batch) == _BATCH
             batch.reverse()
-        if self.readable:
-            self.carry_over()
+        # `readable` stays as long as there is a rest, which an exception or pause_reading() leaves.
         while batch and self._reading:
             item = batch.pop()
             if isinstance(item, tuple):
                 syscalls.call2(self._context, self._received, item[0], item[1])
             else:
                 syscalls.call1(self._context, self._error_received, item)
-        batch.clear()  # closed: as lost as what is still in the kernel
+        if self._closing:
+            batch.clear()  # as lost as what is still in the kernel
+        elif not batch:
+            self.readable = more
+            if more:
+                self.carry_over()
 
     def failed(self, exc: BaseException) -> None:
         self._report(exc, "Exception in protocol.datagram_received()")
-        if self._batch:
-            self.carry_over()
+        self.carry_over()
 
     def interrupted(self) -> None:
         WriteTransport.interrupted(self)
-        self._loop.call_soon(self._go_on, context=self._context)
+        self._loop.call_soon(self._go_on)  # not now: what is carried over is forgotten, for the kernel to say it again
 
     def _go_on(self) -> None:
-        if self._batch:
-            self.carry_over()
+        self.readable = True
+        self.carry_over()
 
     def _error_received(self, exc: BaseException) -> None:
         try:
@@ -255,19 +259,8 @@ def open_datagrams(
     Datagrams go to `address` only, unless it is None. A `borrowed` socket is its giver's too, who may close it. OSError
     if the socket can not be registered; it is left open then.
     """
-    try:
-        peer = sock.getpeername()
-    except OSError:
-        peer = None
-    transport = DatagramTransport(loop, sock, sock.fileno(), peer, syscalls.copy_context(), address)
+    transport = DatagramTransport(loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), address)
     if borrowed:
         transport._hold = sock.makefile("rb", buffering=0)
-    try:
-        loop._poller.add(transport, True)
-    except OSError:
-        transport.fd = -1  # not ours
-        if borrowed:
-            transport._hold.close()
-        raise
-    transport._begin(protocol)
+    open_transport(transport, protocol)
     return transport

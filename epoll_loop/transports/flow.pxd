@@ -1,5 +1,4 @@
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.reactor cimport Reactor
 from epoll_loop.core.syscalls cimport Link
 from epoll_loop.transports.base cimport Transport
 
@@ -23,7 +22,7 @@ cdef class WriteTransport(Transport):
     cdef bint _unflushed
     cdef int _writes_lost
 
-    cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
+    cdef _prepare(self)
     cdef _settle(self)
     cdef _write_lost(self)
     cdef _send(self)

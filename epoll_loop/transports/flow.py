@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.log import logger
-from contextvars import Context
-from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.core.syscalls import Link
 from epoll_loop.transports.base import Transport
-
-if TYPE_CHECKING:
-    from epoll_loop.core.reactor import Reactor
 
 _HIGH_WATER = 65536
 _WARN_AT = 5  # writes to a lost connection before a warning; asyncio's number
@@ -52,16 +47,7 @@ class WriteTransport(Transport):
         "_writes_lost",
     )
 
-    def _set_up(
-        self,
-        loop: Reactor,
-        sock: Any,
-        fd: int,
-        peer: Any,
-        context: Context,
-        server: Any,
-    ) -> None:
-        Transport._set_up(self, loop, sock, fd, peer, context, server)
+    def _prepare(self) -> None:
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False

@@ -99,7 +99,7 @@ class Listener(Channel):
             context = self._context.copy()
             protocol = syscalls.call0(context, self._factory)
             transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
-            transport._open(protocol, None)
+            transport._open(protocol)
         except BaseException as exc:
             if transport is None:
                 syscalls.close(sock, fd)

@@ -20,8 +20,7 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.poller import Channel
-from epoll_loop.transports.base import Transport, _oserror
+from epoll_loop.transports.base import Transport, _oserror, open_transport
 from epoll_loop.transports.flow import _WARN_AT
 from epoll_loop.transports.writer import ByteWriter, _as_bytes
 
@@ -35,21 +34,22 @@ _EBADF = errno.EBADF
 class PipeReadTransport(Transport):
     """The transport of `connect_read_pipe()`. See `asyncio.ReadTransport`."""
 
-    __slots__ = ("_always_ready", "_paused")
+    __slots__ = ()
 
     def __init__(self, loop: Reactor, pipe: Any, fd: int) -> None:
-        Transport._set_up(self, loop, pipe, fd, None, syscalls.copy_context(), None)
+        self._set_up(loop, pipe, fd, None, syscalls.copy_context(), None)
         self._extra = {"pipe": pipe}
-        self._paused = False  # pause_reading() was called
-        self._always_ready = False
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return asyncio.ReadTransport
 
+    def _register(self) -> None:
+        _register_pipe(self)
+
     def turn(self) -> None:
         self.queued = False
-        if not self._reading or not self.readable or not (self.armed or self._always_ready):
+        if not self._reading or not self.readable or not self.armed:
             return
         if _was_closed(self):
             self._read_failed(_EBADF)
@@ -72,21 +72,6 @@ class PipeReadTransport(Transport):
     def failed(self, exc: BaseException) -> None:
         self._report(exc, "Exception in protocol.data_received()")
 
-    def carry_over(self) -> None:
-        """Go on in the next iteration."""
-        if not self._always_ready:
-            Channel.carry_over(self)
-        elif not self.queued:
-            self.queued = True
-            self._loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self.turn()
-
-    def _lose(self, exc: BaseException | None) -> None:
-        self._loop._unpolled.discard(self)
-        Transport._lose(self, exc)
-
     def _read_failed(self, number: int) -> None:
         if number == _EAGAIN:
             self.readable = False
@@ -106,45 +91,26 @@ class PipeReadTransport(Transport):
     def _call_eof_received(self) -> None:
         self._protocol.eof_received()
 
-    def is_reading(self) -> bool:
-        """Return True if the protocol gets what comes."""
-        return not self._closing and not self._paused
-
-    def pause_reading(self) -> None:
-        """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
-        if not self._closing:
-            self._paused = True
-            self._reading = False
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
-        if self._closing or not self._paused:
-            return
-        self._paused = False
-        self._reading = True
-        if self.readable:
-            self.carry_over()
-
     def _activity(self) -> str:
-        if not self.armed:
-            return "open"
         return "read=polling" if self._reading else "read=idle"
 
 
 class PipeWriteTransport(ByteWriter):
     """The transport of `connect_write_pipe()`. See `asyncio.WriteTransport`."""
 
-    __slots__ = ("_always_ready", "_device")
+    __slots__ = ("_device",)
 
     def __init__(self, loop: Reactor, pipe: Any, fd: int, device: bool) -> None:
-        ByteWriter._set_up(self, loop, pipe, fd, None, syscalls.copy_context(), None)
+        self._set_up(loop, pipe, fd, None, syscalls.copy_context(), None)
         self._extra = {"pipe": pipe}
         self._device = device  # a character device: it may hang up and be there again
-        self._always_ready = False
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return asyncio.Transport  # asyncio's is one too
+
+    def _register(self) -> None:
+        _register_pipe(self)
 
     def turn(self) -> None:
         self.queued = False
@@ -178,8 +144,8 @@ class PipeWriteTransport(ByteWriter):
 
     def _send(self) -> None:
         ByteWriter._send(self)
-        if self._always_ready:
-            self.writable = True
+        if not self.edge:
+            self.writable = True  # whatever the send says: see Epoll.keep()
 
     def _transfer(self) -> int:
         if _was_closed(self):
@@ -187,10 +153,6 @@ class PipeWriteTransport(ByteWriter):
         if self._rest is None:
             return syscalls.write(self.fd, self._first, self._offset)  # type: ignore[arg-type]
         return syscalls.writev(self.fd, self._first, self._offset, self._rest)  # type: ignore[arg-type]
-
-    def _lose(self, exc: BaseException | None) -> None:
-        self._loop._unpolled.discard(self)
-        ByteWriter._lose(self, exc)
 
     def _write_failed(self, number: int) -> None:
         self._fatal_error(_oserror(number), "Fatal write error on pipe transport")
@@ -204,8 +166,6 @@ class PipeWriteTransport(ByteWriter):
         self.close()
 
     def _activity(self) -> str:
-        if not self.armed:
-            return "open"
         return f"write=<{'polling' if self._size else 'idle'}, bufsize={self._size}>"
 
 
@@ -220,12 +180,7 @@ def open_read_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeReadTransport
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is for pipes/sockets only.")
     transport = PipeReadTransport(loop, pipe, fd)
-    if not _register(transport):
-        transport._always_ready = True
-        loop._unpolled.add(transport)
-        transport.readable = True
-        transport.carry_over()
-    transport._begin(protocol)
+    open_transport(transport, protocol)
     return transport
 
 
@@ -241,32 +196,23 @@ def open_write_pipe(loop: Reactor, pipe: Any, protocol: Any) -> PipeWriteTranspo
     if not (device or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
     transport = PipeWriteTransport(loop, pipe, fd, device)
-    if not _register(transport):
-        transport._always_ready = True
-        loop._unpolled.add(transport)
-    transport._begin(protocol)
+    open_transport(transport, protocol)
     return transport
 
 
-def _register(transport: Transport) -> bool:
-    """Have the poller watch the descriptor; False if epoll does not do it. OSError leaves it to its owner."""
+def _register_pipe(transport: Transport) -> None:
     poller = transport._loop._poller
+    os.set_blocking(transport.fd, False)
     try:
-        os.set_blocking(transport.fd, False)
-        try:
-            poller.add(transport, True)
-        except PermissionError:
-            return False
-        except FileExistsError:
-            transport._hold = io.FileIO(os.dup(transport.fd))
-            transport.fd = transport._hold.fileno()
-            poller.add(transport, True)
-    except BaseException:
-        transport.fd = -1  # not ours
-        if transport._hold is not None:
-            transport._hold.close()
-        raise
-    return True
+        poller.add(transport, True)
+    except PermissionError:
+        poller.keep(transport)
+        transport.readable = True
+        transport.carry_over()
+    except FileExistsError:
+        transport._hold = io.FileIO(os.dup(transport.fd))
+        transport.fd = transport._hold.fileno()
+        poller.add(transport, True)
 
 
 def _was_closed(transport: Transport) -> bool:

@@ -2,7 +2,7 @@ cimport cython
 
 from epoll_loop.core cimport syscalls
 from epoll_loop.core.poller cimport SocketWatch
-from epoll_loop.transports.base cimport Transport
+from epoll_loop.transports.base cimport Transport, open_transport, peer_of
 from epoll_loop.transports.writer cimport ByteWriter
 
 cdef int _EAGAIN
@@ -11,8 +11,6 @@ cdef Py_ssize_t _RECV_SIZE
 
 cdef class StreamTransport(ByteWriter):
     cdef bint _buffered
-    cdef public bint _paused
-    cdef bint _read_ended
     cdef object _received
 
     @cython.locals(chunk=bytes)
@@ -24,8 +22,9 @@ cdef class StreamTransport(ByteWriter):
     cdef _end_of_stream(self)
     cpdef set_protocol(self, protocol)
     cdef _socket(self)
-    cdef _open(self, protocol, SocketWatch watch)
+    @cython.locals(watch=SocketWatch)
+    cdef _register(self)
 
 
 @cython.locals(transport=StreamTransport)
-cpdef StreamTransport open_stream(loop, sock, protocol, server=*, bint borrowed=*)
+cpdef StreamTransport open_stream(loop, sock, protocol, bint borrowed)

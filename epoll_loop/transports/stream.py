@@ -11,11 +11,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.transports.base import Transport, _oserror
+from epoll_loop.transports.base import Transport, _oserror, open_transport, peer_of
 from epoll_loop.transports.writer import ByteWriter
 
 if TYPE_CHECKING:
-    from epoll_loop.core.poller import SocketWatch
     from epoll_loop.core.reactor import Reactor
 
 _EAGAIN = errno.EAGAIN
@@ -25,7 +24,7 @@ _RECV_SIZE = syscalls.RECV_SIZE
 class StreamTransport(ByteWriter):
     """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
-    __slots__ = ("_buffered", "_paused", "_read_ended", "_received")
+    __slots__ = ("_buffered", "_received")
 
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
@@ -39,11 +38,9 @@ class StreamTransport(ByteWriter):
         context: Context,
         server: Any,
     ) -> None:
-        ByteWriter._set_up(self, loop, sock, fd, peer, context, server)
+        self._set_up(loop, sock, fd, peer, context, server)
         self._buffered = False
-        self._paused = False  # pause_reading() was called
         self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read
-        self._read_ended = False  # the peer's end of the stream was read
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -129,26 +126,6 @@ class StreamTransport(ByteWriter):
         if not keep_open:
             self.close()
 
-    def is_reading(self) -> bool:
-        """Return True if the protocol gets what comes."""
-        return not self._closing and not self._paused
-
-    def pause_reading(self) -> None:
-        """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
-        if not self._closing:
-            self._paused = True
-            self._reading = False
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
-        if self._closing or not self._paused:
-            return
-        self._paused = False
-        if not self._read_ended:
-            self._reading = True
-            if self.readable:
-                self.carry_over()
-
     def set_protocol(self, protocol: Any) -> None:
         """Let another protocol have the connection from now on."""
         Transport.set_protocol(self, protocol)
@@ -200,25 +177,23 @@ class StreamTransport(ByteWriter):
 
     # Opening
 
-    def _open(self, protocol: Any, watch: SocketWatch | None) -> None:
+    def _register(self) -> None:
+        # A socket that a coroutine has waited for, or that was connected by us, is registered: that goes on.
+        watch = None if self._sock is None else self._loop._find_watch(self._sock)
         if watch is None:
-            self._loop._poller.add(self, True)
+            Transport._register(self)
         else:
             self._loop._poller.adopt(self, watch)
             watch.wake()  # whoever waits for the socket is told that it has a transport now
             if self.readable:
                 self.carry_over()
-        if self._server is not None:
-            self._server._attach(self)
-        self._begin(protocol)
 
 
 def open_stream(
     loop: Reactor,
     sock: socket.socket,
     protocol: Any,
-    server: Any = None,
-    borrowed: bool = False,
+    borrowed: bool,
 ) -> StreamTransport:
     """Return the transport of a connected, non-blocking stream socket; `connection_made()` has been called.
 
@@ -228,18 +203,8 @@ def open_stream(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         pass  # not TCP
-    try:
-        peer = sock.getpeername()
-    except OSError:
-        peer = None
-    transport = StreamTransport(loop, sock, sock.fileno(), peer, syscalls.copy_context(), server)
+    transport = StreamTransport(loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), None)
     if borrowed:
         transport._hold = sock.makefile("rb", buffering=0)
-    try:
-        transport._open(protocol, loop._watch_of(sock))
-    except OSError:
-        transport.fd = -1  # not ours
-        if borrowed:
-            transport._hold.close()
-        raise
+    open_transport(transport, protocol)
     return transport

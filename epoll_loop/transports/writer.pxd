@@ -1,7 +1,6 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.reactor cimport Reactor
 from epoll_loop.transports.base cimport _oserror
 from epoll_loop.transports.flow cimport WriteTransport
 
@@ -14,7 +13,7 @@ cdef class ByteWriter(WriteTransport):
     cdef Py_ssize_t _offset
     cdef list _rest
 
-    cdef _set_up(self, Reactor loop, sock, int fd, peer, context, server)
+    cdef _prepare(self)
     @cython.locals(chunk=bytes)
     cpdef write(self, data)
     @cython.locals(sent=Py_ssize_t)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import errno
-from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from epoll_loop.core import syscalls
 from epoll_loop.transports.base import _oserror
 from epoll_loop.transports.flow import WriteTransport
-
-if TYPE_CHECKING:
-    from epoll_loop.core.reactor import Reactor
 
 # More than this goes at once: bytes that lie in a queue keep nobody busy.
 FLUSH_AT = 65536
@@ -24,16 +20,8 @@ class ByteWriter(WriteTransport):
 
     __slots__ = ("_first", "_offset", "_rest")
 
-    def _set_up(
-        self,
-        loop: Reactor,
-        sock: Any,
-        fd: int,
-        peer: Any,
-        context: Context,
-        server: Any,
-    ) -> None:
-        WriteTransport._set_up(self, loop, sock, fd, peer, context, server)
+    def _prepare(self) -> None:
+        WriteTransport._prepare(self)
         self._first: bytes | None = None  # of the queue of unsent writes; nearly always the only one
         self._offset = 0  # bytes of it that are sent already
         self._rest: list[bytes] | None = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -64,18 +63,6 @@ def recorder() -> type[Recorder]:
 def descriptors() -> Callable[[], int]:
     """Counts the open descriptors of the process."""
     return lambda: len(os.listdir("/proc/self/fd"))
-
-
-@pytest.fixture
-def no_descriptor_left() -> Iterator[None]:
-    """The test, and the loop, close what they open."""
-    before = os.listdir("/proc/self/fd")
-    yield
-    after = os.listdir("/proc/self/fd")
-    if len(after) > len(before):
-        gc.collect()
-        after = os.listdir("/proc/self/fd")
-    assert len(after) <= len(before)
 
 
 @pytest.fixture(params=LOOPS.values(), ids=LOOPS)

@@ -192,3 +192,23 @@ async def test_a_full_queue_is_not_asked_again_and_again(folder: Path, monkeypat
             monkeypatch.setattr(syscalls, "send_datagrams", counting)
             await asyncio.sleep(0.1)
             assert 1 <= tries <= 10
+
+
+@ours  # asyncio's datagram transports can not be paused
+async def test_paused_in_the_middle_of_a_batch(folder: Path) -> None:
+    """What was received already waits as well."""
+    protocol = Recorder()
+    with bound("IPv4", folder) as peer:
+        async with endpoint(bound("IPv4", folder), protocol) as transport:
+            protocol.hooks["datagram_received"] = transport.pause_reading
+            for i in range(40):  # more than a batch
+                peer.sendto(b"%d" % i, transport.get_extra_info("sockname"))
+            for count in range(1, 4):
+                await protocol.until_datagrams(count)
+                await wire.turns()
+                assert len(protocol.found) == count
+                assert not transport.is_reading()
+                transport.resume_reading()
+            del protocol.hooks["datagram_received"]
+            transport.resume_reading()
+            assert await protocol.until_datagrams(40) == [b"%d" % i for i in range(40)]

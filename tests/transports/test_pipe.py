@@ -155,7 +155,7 @@ async def test_repr() -> None:
         writer.transport.close()
         pattern = rf"<PipeWriteTransport closing fd={other} write=<polling, bufsize=\d+>>"
         assert re.fullmatch(pattern, repr(writer.transport))
-        assert repr(device.transport) == f"<PipeWriteTransport fd={null.fileno()} open>"
+        assert repr(device.transport) == f"<PipeWriteTransport fd={null.fileno()} write=<idle, bufsize=0>>"
     assert repr(reader.transport) == "<PipeReadTransport closed fd=-1>"
 
 
