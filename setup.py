@@ -29,15 +29,13 @@ DIRECTIVES = {
 
 
 def extensions() -> list[Extension]:
-    """One for each `.pxd` with a `.py` beside it; where there is a `.pyx` too, that is the source."""
+    """One for each `.pxd`: of the `.pyx` beside it, or else of the `.py`."""
     found = []
     for pxd in sorted(ROOT.glob("epoll_loop/*/*.pxd")):
-        source = pxd.with_suffix(".py")
-        if source.exists():
-            name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
-            if pxd.with_suffix(".pyx").exists():
-                source = pxd.with_suffix(".pyx")
-            found.append(Extension(name, [str(source.relative_to(ROOT))], extra_compile_args=CFLAGS))
+        name = ".".join(pxd.relative_to(ROOT).with_suffix("").parts)
+        sources = (pxd.with_suffix(suffix) for suffix in (".pyx", ".py"))
+        source = next(source for source in sources if source.exists())
+        found.append(Extension(name, [str(source.relative_to(ROOT))], extra_compile_args=CFLAGS))
     return found
 
 

@@ -18,14 +18,9 @@ _ROOMS = ("core", "transports")
 
 
 def compiled_modules() -> list[str]:
-    """The full names of the modules that can be compiled: each `.py` with a `.pxd` beside it."""
+    """The full names of the modules that are compiled: those with a `.pxd`."""
     folder = Path(__file__).parent
-    return [
-        f"{_PACKAGE}.{room}.{pxd.stem}"
-        for room in _ROOMS
-        for pxd in sorted((folder / room).glob("*.pxd"))
-        if pxd.with_suffix(".py").exists()
-    ]
+    return [f"{_PACKAGE}.{room}.{pxd.stem}" for room in _ROOMS for pxd in sorted((folder / room).glob("*.pxd"))]
 
 
 def select_build() -> bool:
@@ -53,6 +48,7 @@ class _SourceFinder(MetaPathFinder):
                 spec = FileFinder(folder, (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(fullname)
                 if spec is not None:
                     return spec
+            raise ModuleNotFoundError(f"{fullname} is not there in the pure build", name=fullname)
         return None
 
 

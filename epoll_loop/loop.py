@@ -28,6 +28,7 @@ from epoll_loop.net.tls import Securing
 from epoll_loop.process.signals import Signals
 from epoll_loop.process.subprocesses import Subprocesses
 from epoll_loop.process.transport import SubprocessTransport
+from epoll_loop.transports.tls import Handshakes
 
 T = TypeVar("T")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -60,6 +61,7 @@ class Loop(  # type: ignore[misc]
         "_default_executor",
         "_exception_handler",
         "_executor_shut_down",
+        "_handshakes",
         "_pauses",
     )
 
@@ -72,6 +74,7 @@ class Loop(  # type: ignore[misc]
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shut_down = False
         self._children: set[SubprocessTransport] = set()
+        self._handshakes = Handshakes(self._ready)
         self._pauses: set[asyncio.Future[None]] = set()
         self._debug = coroutines._is_debug_mode()  # type: ignore[attr-defined]
         _loops.add(self)

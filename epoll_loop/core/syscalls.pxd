@@ -22,6 +22,12 @@ cdef inline bint unshared(object value) noexcept:
     return epl_unshared(value)
 
 cpdef object without_dict(object value)
+
+# For what is compiled only.
+cdef object bytes_of(const char *data, Py_ssize_t size)
+cdef Py_ssize_t recv_raw(int fd, char *buffer, Py_ssize_t size) noexcept
+cdef Py_ssize_t send_raw(int fd, const char *data, Py_ssize_t size) noexcept
+
 cpdef object recv(object sock, int fd)
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
 cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1

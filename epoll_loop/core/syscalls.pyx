@@ -225,39 +225,46 @@ cpdef object without_dict(object value):
     epl_without_dict(value)
 
 
-cpdef object recv(object sock, int fd):
+cdef object bytes_of(const char *data, Py_ssize_t size):
+    return epl_bytes(data, size)
+
+
+cdef Py_ssize_t recv_raw(int fd, char *buffer, Py_ssize_t size) noexcept:
     cdef ssize_t n
     while True:
-        n = c_recv(fd, epl_scratch, EPL_RECV_SIZE, 0)
+        n = c_recv(fd, buffer, size, 0)
         if n >= 0:
-            return epl_bytes(epl_scratch, n)
+            return n
         if errno != EINTR:
             return -errno
+
+
+cdef Py_ssize_t send_raw(int fd, const char *data, Py_ssize_t size) noexcept:
+    cdef ssize_t n
+    while True:
+        n = c_send(fd, data, size, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef object recv(object sock, int fd):
+    cdef Py_ssize_t n = recv_raw(fd, epl_scratch, EPL_RECV_SIZE)
+    return epl_bytes(epl_scratch, n) if n >= 0 else n
 
 
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1:
     cdef Py_buffer view
     cdef ssize_t n
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    while True:
-        n = c_recv(fd, view.buf, view.len, 0)
-        if n >= 0:
-            break
-        if errno != EINTR:
-            n = -errno
-            break
+    n = recv_raw(fd, <char *> view.buf, view.len)
     PyBuffer_Release(&view)
     return n
 
 
 cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1:
-    cdef ssize_t n
-    while True:
-        n = c_send(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset, MSG_NOSIGNAL)
-        if n >= 0:
-            return n
-        if errno != EINTR:
-            return -errno
+    return send_raw(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset)
 
 
 cdef int gather(iovec *iov, bytes first, Py_ssize_t offset, list rest) except -1:

@@ -41,14 +41,6 @@ def check_socket(sock: Any, debug: bool) -> None:
         raise ValueError("the socket must be non-blocking")
 
 
-def check_tls_timeouts(ssl: object, handshake: float | None, shutdown: float | None) -> None:
-    """Raise ValueError for TLS timeouts on a connection without TLS."""
-    if handshake is not None and not ssl:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
-    if shutdown is not None and not ssl:
-        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
-
-
 def set_reuse_port(sock: socket.socket) -> None:
     """Let other sockets have the same port, SO_REUSEPORT; ValueError where there is no such option."""
     if not hasattr(socket, "SO_REUSEPORT"):

@@ -16,17 +16,19 @@ from epoll_loop.net.checks import (
     check_not_tls_socket,
     check_socket,
     check_stream,
-    check_tls_timeouts,
     check_unix_stream,
 )
 from epoll_loop.net.happy_eyeballs import interleave as interleave_families
 from epoll_loop.net.happy_eyeballs import race
 from epoll_loop.net.resolve import AddrInfo, Resolving
-from epoll_loop.net.tls import TLS, done
+from epoll_loop.net.tls import done, tls_of
 from epoll_loop.transports.stream import open_stream
+from epoll_loop.transports.tls import open_tls
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from epoll_loop.transports.tls import TLS
 
 
 P = TypeVar("P", bound="asyncio.BaseProtocol")
@@ -68,7 +70,7 @@ class Connecting(Resolving):
             raise ValueError("server_hostname is only meaningful with ssl")
         if server_hostname is None and ssl and not host:
             raise ValueError("You must set server_hostname when using ssl without a host")
-        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = tls_of(ssl, False, server_hostname or host, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
         named = host is not None or port is not None
         if named and sock is not None:
@@ -77,7 +79,6 @@ class Connecting(Resolving):
             if sock is None:
                 raise ValueError("host and port was not specified and no sock specified")
             check_stream(sock)
-        tls = TLS(ssl, False, server_hostname or host, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
 
         if sock is not None:
             sock.setblocking(False)
@@ -115,7 +116,7 @@ class Connecting(Resolving):
                 raise ValueError("you have to pass server_hostname when using ssl")
         elif server_hostname is not None:
             raise ValueError("server_hostname is only meaningful with ssl")
-        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = tls_of(ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
         if path is not None and sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
@@ -123,7 +124,6 @@ class Connecting(Resolving):
             if sock is None:
                 raise ValueError("no path and sock were specified")
             check_unix_stream(sock)
-        tls = TLS(ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
         if sock is not None:
             sock.setblocking(False)
             return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
@@ -151,9 +151,8 @@ class Connecting(Resolving):
         See `loop.connect_accepted_socket()` of asyncio.
         """
         check_stream(sock)
-        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = tls_of(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
-        tls = TLS(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout) if ssl else None
         sock.setblocking(False)
         return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
 
@@ -180,22 +179,22 @@ class Connecting(Resolving):
             except BaseException:
                 sock.close()  # cancelled; also the caller's own, as everywhere else
                 raise
-        handshake = None if tls is None else self.create_future()
-        engine: Any
         transport: Any
+        handshake = None if tls is None else self.create_future()
         try:
-            engine = protocol if tls is None else tls.over(self, protocol, handshake)
-            transport = open_stream(self, sock, engine, borrowed)
+            if tls is None:
+                transport = open_stream(self, sock, protocol, borrowed)
+            else:
+                transport = open_tls(self, sock, protocol, borrowed, tls, handshake)
         except (OSError, ValueError):
             if not borrowed:
                 self._drop(sock)
             raise
         if handshake is not None:
-            transport = engine._app_transport
             try:
                 await done(handshake, transport)
             finally:
-                del handshake, engine  # an exception of the handshake knows this frame: no cycle
+                del handshake  # its exception knows this frame: no cycle
         if self._debug:
             logger.debug("%r connected: (%r, %r)", sock, transport, protocol)
         return transport, protocol

@@ -16,16 +16,17 @@ from epoll_loop.net.checks import (
     bind_error,
     check_not_tls_socket,
     check_stream,
-    check_tls_timeouts,
     check_unix_stream,
     set_reuse_port,
 )
 from epoll_loop.net.resolve import AddrInfo, Resolving
 from epoll_loop.net.server import Server, SocketFile
-from epoll_loop.net.tls import TLS
+from epoll_loop.net.tls import tls_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from epoll_loop.transports.tls import TLS
 
 logger = logging.getLogger("asyncio")
 
@@ -61,7 +62,7 @@ class Listening(Resolving):
         Raises OSError. A given `sock` belongs to the server from then on.
         See `loop.create_server()` of asyncio.
         """
-        _check_server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = _server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
         if host is not None or port is not None:
             if sock is not None:
@@ -76,9 +77,7 @@ class Listening(Resolving):
                 raise ValueError("Neither host/port nor sock were specified")
             check_stream(sock)
             sockets = [sock]
-        if ssl:
-            protocol_factory = _tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout).factory(self, protocol_factory)
-        return self._serve(Server(self, sockets, protocol_factory, backlog), sockets, start_serving)
+        return self._serve(Server(self, sockets, protocol_factory, backlog, tls), sockets, start_serving)
 
     async def create_unix_server(  # type: ignore[override]
         self,
@@ -98,7 +97,7 @@ class Listening(Resolving):
         With `cleanup_socket` (the default from Python 3.13 on) the file is removed when the server is closed, unless
         it is no longer ours. Raises OSError. See unix(7) and `loop.create_unix_server()` of asyncio.
         """
-        _check_server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = _server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
         if path is not None:
             if sock is not None:
@@ -108,13 +107,11 @@ class Listening(Resolving):
             if sock is None:
                 raise ValueError("path was not specified, and no sock specified")
             check_unix_stream(sock)
-        if ssl:
-            protocol_factory = _tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout).factory(self, protocol_factory)
         file = None
         name = sock.getsockname()
         if cleanup_socket and not SocketFile.is_abstract(name):
             file = SocketFile(name)
-        return self._serve(Server(self, [sock], protocol_factory, backlog, file), [sock], start_serving)
+        return self._serve(Server(self, [sock], protocol_factory, backlog, tls, file), [sock], start_serving)
 
     def _serve(self, server: Server, sockets: list[socket.socket], start_serving: bool) -> Server:
         try:
@@ -201,11 +198,7 @@ def _bind_unix(path: str | bytes) -> socket.socket:
     return sock
 
 
-def _tls(ssl: bool | SSLContext, handshake_timeout: float | None, shutdown_timeout: float | None) -> TLS:
-    return TLS(ssl, True, None, handshake_timeout, shutdown_timeout)
-
-
-def _check_server_tls(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
+def _server_tls(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> TLS | None:
     if isinstance(ssl, bool):
         raise TypeError("ssl argument must be an SSLContext or None")
-    check_tls_timeouts(ssl, handshake_timeout, shutdown_timeout)
+    return tls_of(ssl, True, None, handshake_timeout, shutdown_timeout)

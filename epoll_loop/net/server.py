@@ -34,12 +34,13 @@ class Server(asyncio.AbstractServer):
         sockets: list[socket.socket],
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         backlog: int,
+        tls: Any,
         cleanup: SocketFile | None = None,
     ) -> None:
         self._loop = loop
         # None once closed.
         self._listeners: list[Listener] | None = [
-            Listener(loop, sock, protocol_factory, self, backlog) for sock in sockets
+            Listener(loop, sock, protocol_factory, self, backlog, tls) for sock in sockets
         ]
         self._cleanup = cleanup
         self._connections = 0

@@ -1,13 +1,14 @@
-"""TLS: a protocol between the stream and the program's own, and `start_tls()`."""
+"""What `ssl=` asks for, the engine that does it, and `start_tls()`."""
 
 from __future__ import annotations
 
 import asyncio
-from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable
+import os
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core.reactor import Reactor
+from epoll_loop.transports.tls import TLS
+from epoll_loop.transports.tls import start_tls as _start_tls
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -17,40 +18,68 @@ try:
 except ImportError:  # a Python built without OpenSSL
     _ssl = None  # type: ignore[assignment]
 
+ENGINES: dict[str, Any] = {}
+"""What can do TLS here, by name: "direct" and "object"."""
 
-class TLS:
-    """What `ssl=` and the arguments that go with it ask for."""
+WHY_NOT_DIRECT = "Python's ssl module is not available"
+"""Why there is no direct engine; "" if there is one."""
 
-    __slots__ = ("_context", "_options")
+if _ssl is not None:
+    from epoll_loop.transports.engine import Engine
 
-    def __init__(
-        self,
-        ssl: bool | SSLContext,
-        server_side: bool,
-        server_hostname: str | None,
-        handshake_timeout: float | None,
-        shutdown_timeout: float | None,
-    ) -> None:
-        self._context = None if isinstance(ssl, bool) else ssl  # asyncio's default one
-        self._options = {
-            "server_side": server_side,
-            "server_hostname": server_hostname,
-            "ssl_handshake_timeout": handshake_timeout,
-            "ssl_shutdown_timeout": shutdown_timeout,
-        }
+    ENGINES["object"] = Engine
+    try:
+        from epoll_loop.transports import libssl  # type: ignore[attr-defined]
+    except ImportError as exc:
+        WHY_NOT_DIRECT = str(exc)
+    else:
+        WHY_NOT_DIRECT = libssl.prove()
+        if not WHY_NOT_DIRECT:
+            ENGINES["direct"] = libssl.DirectEngine
 
-    def over(self, loop: Any, protocol: Any, waiter: asyncio.Future[None] | None, *, connected: bool = False) -> Any:
-        """Return the protocol that does TLS for another one, which is `connected` already if it has a transport.
 
-        The future is done when the handshake is.
-        """
-        return SSLProtocol(
-            loop, protocol, self._context, waiter, call_connection_made=not connected, **self._options  # type: ignore[arg-type]
-        )
+def _choose() -> str:
+    wanted = os.environ.get("EPOLL_LOOP_TLS", "")
+    if wanted not in ("", "direct", "object"):
+        raise ValueError(f"EPOLL_LOOP_TLS is {wanted!r}; it can be 'direct' or 'object'")
+    if wanted == "direct" and "direct" not in ENGINES:
+        raise RuntimeError(f"EPOLL_LOOP_TLS=direct, but {WHY_NOT_DIRECT}")
+    return wanted or ("direct" if "direct" in ENGINES else "object")
 
-    def factory(self, loop: Any, protocol_factory: Callable[[], Any]) -> Callable[[], Any]:
-        """Return the factory of a server whose connections all do TLS."""
-        return lambda: self.over(loop, protocol_factory(), None)
+
+TLS_ENGINE = _choose()
+"""The name of the engine of new connections."""
+
+_engine = ENGINES.get(TLS_ENGINE)
+
+
+def tls_of(
+    ssl: bool | SSLContext | None,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TLS | None:
+    """Return what a transport has to know of `ssl=` and the arguments that go with it; None if there shall be no TLS.
+
+    ValueError for timeouts that are not positive, and for those without TLS.
+    """
+    for name, timeout in (("handshake", handshake_timeout), ("shutdown", shutdown_timeout)):
+        if timeout is not None and not ssl:
+            raise ValueError(f"ssl_{name}_timeout is only meaningful with ssl")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout}")
+    if not ssl:
+        return None
+    if _ssl is None:
+        raise RuntimeError("Python ssl module is not available")
+    if ssl is True:
+        if server_side:
+            raise ValueError("Server side SSL needs a valid SSLContext")
+        ssl = _ssl.create_default_context()
+        if not server_hostname:
+            ssl.check_hostname = False
+    return TLS(ssl, _engine, server_side, server_hostname or None, handshake_timeout, shutdown_timeout)
 
 
 class Securing(Reactor):
@@ -80,28 +109,26 @@ class Securing(Reactor):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        tls = tls_of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         waiter: asyncio.Future[None] = self.create_future()
-        tls = TLS(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-        engine = tls.over(self, protocol, waiter, connected=True)
-        secured = engine._app_transport
-        transport.pause_reading()
-        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
-            _move_hello(protocol._stream_reader, engine)  # type: ignore[attr-defined]
-        transport.set_protocol(engine)
-        engine.connection_made(transport)
-        transport.resume_reading()
+        received = _hello(protocol) if server_side else b""
+        assert tls is not None
+        secured = _start_tls(transport, protocol, tls, waiter, received)
         try:
-            await done(waiter, transport)
+            await done(waiter, secured)
         finally:
             del waiter  # its exception knows this frame: no cycle
         return secured
 
 
-def _move_hello(reader: Any, engine: Any) -> None:
+def _hello(protocol: Any) -> bytes:
     """A client may be faster than the server's handler: what it has begun its handshake with is in the reader."""
-    if reader is not None and reader._buffer:
-        engine._incoming.write(reader._buffer)
-        reader._buffer.clear()
+    reader = protocol._stream_reader if isinstance(protocol, asyncio.StreamReaderProtocol) else None  # type: ignore[attr-defined]
+    if reader is None:
+        return b""
+    received = bytes(reader._buffer)
+    reader._buffer.clear()
+    return received
 
 
 async def done(handshake: asyncio.Future[None], transport: Any) -> None:

@@ -24,7 +24,7 @@ cdef class Transport(Channel):
     cdef public Reactor _loop
     cdef public bint _lost
     cdef public bint _paused
-    cdef object _peer
+    cdef public object _peer
     cdef public object _protocol
     cdef bint _read_ended
     cdef bint _reading
@@ -36,6 +36,7 @@ cdef class Transport(Channel):
     cdef _prepare(self)
     cpdef _find_extra(self, name)
     cpdef set_protocol(self, protocol)
+    cdef bint _has_input(self)
     cdef _register(self)
     cdef _open(self, protocol)
     cpdef close(self)
@@ -45,6 +46,7 @@ cdef class Transport(Channel):
     @cython.locals(loss=Loss)
     cdef _lose(self, exc)
     cdef _call_connection_lost(self, exc)
+    cdef _tell_connection_lost(self, exc)
     @cython.locals(fd=int)
     cpdef _close_fd(self)
     cpdef _fatal_error(self, exc, message)

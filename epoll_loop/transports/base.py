@@ -160,8 +160,11 @@ class Transport(Channel):
         self._paused = False
         if not self._read_ended:
             self._reading = True
-            if self.readable:
+            if self._has_input():
                 self.carry_over()
+
+    def _has_input(self) -> bool:
+        return self.readable
 
     # The beginning
 
@@ -215,15 +218,17 @@ class Transport(Channel):
         self._loop._ready.append(loss)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
-        protocol = self._protocol
         try:
-            syscalls.call1(self._context, protocol.connection_lost, exc)
+            self._tell_connection_lost(exc)
         finally:
             self.set_protocol(None)  # no cycle: both are freed at once
             self._close_fd()
             if self._server is not None:
                 self._server._detach(self)
                 self._server = None
+
+    def _tell_connection_lost(self, exc: BaseException | None) -> None:
+        syscalls.call1(self._context, self._protocol.connection_lost, exc)
 
     def _close_fd(self) -> None:
         fd = self.fd

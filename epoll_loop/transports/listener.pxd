@@ -19,6 +19,7 @@ cdef class Listener(Channel):
     cdef Reactor _loop
     cdef object _server
     cdef object _timer
+    cdef object _tls
     cdef readonly object sock
 
     cpdef abandon(self)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from epoll_loop.core import syscalls
 from epoll_loop.core.poller import Channel
 from epoll_loop.transports.stream import StreamTransport
+from epoll_loop.transports.tls import accept_tls
 
 if TYPE_CHECKING:
     from epoll_loop.core.reactor import Reactor
@@ -30,7 +31,18 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Listener(Channel):
     """A listening stream socket, edge-triggered: it goes on accepting until EAGAIN, a budget at a time."""
 
-    __slots__ = ("_backlog", "_context", "_exhausted", "_factory", "_hold", "_loop", "_server", "_timer", "sock")
+    __slots__ = (
+        "_backlog",
+        "_context",
+        "_exhausted",
+        "_factory",
+        "_hold",
+        "_loop",
+        "_server",
+        "_timer",
+        "_tls",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -39,6 +51,7 @@ class Listener(Channel):
         protocol_factory: Callable[[], Any],
         server: Any,
         backlog: int,
+        tls: Any,
     ) -> None:
         Channel.__init__(self, sock.fileno())
         self._loop = loop
@@ -48,6 +61,7 @@ class Listener(Channel):
         self._factory = protocol_factory
         self._server = server
         self._backlog = backlog
+        self._tls = tls
         self._exhausted = False
         self._timer: Any = None
 
@@ -98,7 +112,10 @@ class Listener(Channel):
         try:
             context = self._context.copy()
             protocol = syscalls.call0(context, self._factory)
-            transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
+            if self._tls is None:
+                transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
+            else:
+                transport = accept_tls(self._loop, sock, fd, peer, context, self._server, self._tls)
             transport._open(protocol)
         except BaseException as exc:
             if transport is None:

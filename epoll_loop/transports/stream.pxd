@@ -11,6 +11,7 @@ cdef Py_ssize_t _RECV_SIZE
 
 cdef class StreamTransport(ByteWriter):
     cdef bint _buffered
+    cdef readonly object _heir
     cdef object _received
 
     @cython.locals(chunk=bytes)
@@ -21,6 +22,10 @@ cdef class StreamTransport(ByteWriter):
     cdef _read_failed(self, int number)
     cdef _end_of_stream(self)
     cpdef set_protocol(self, protocol)
+    cpdef close(self)
+    cdef _write_lost(self)
+    cdef bytes _unsent(self)
+    cdef _hand_over(self, StreamTransport heir)
     cdef _socket(self)
     @cython.locals(watch=SocketWatch)
     cdef _register(self)
@@ -28,3 +33,4 @@ cdef class StreamTransport(ByteWriter):
 
 @cython.locals(transport=StreamTransport)
 cpdef StreamTransport open_stream(loop, sock, protocol, bint borrowed)
+cpdef take(StreamTransport transport, sock, protocol, bint borrowed)

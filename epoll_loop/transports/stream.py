@@ -24,7 +24,7 @@ _RECV_SIZE = syscalls.RECV_SIZE
 class StreamTransport(ByteWriter):
     """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
-    __slots__ = ("_buffered", "_received")
+    __slots__ = ("_buffered", "_heir", "_received")
 
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
@@ -40,6 +40,7 @@ class StreamTransport(ByteWriter):
     ) -> None:
         self._set_up(loop, sock, fd, peer, context, server)
         self._buffered = False
+        self._heir: Any = None  # the transport that start_tls() has made of this one
         self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read
 
     @property  # type: ignore[misc]
@@ -154,6 +155,54 @@ class StreamTransport(ByteWriter):
             if exc.errno != errno.ENOTCONN:  # the peer is gone; the next read says so
                 self._fatal_error(exc, "Fatal error: shutdown(SHUT_WR) failed")
 
+    # The end
+
+    def close(self) -> None:
+        """Close: stop reading, send what is queued, then call `connection_lost(None)`."""
+        if self._heir is not None:
+            self._heir.close()
+        else:
+            Transport.close(self)
+
+    def abort(self) -> None:
+        """Close the connection at once and drop what the kernel does not take now. `connection_lost(None)` follows."""
+        if self._heir is not None:
+            self._heir.abort()
+        else:
+            ByteWriter.abort(self)
+
+    def is_closing(self) -> bool:
+        """Return True if the transport is closing or closed."""
+        if self._heir is not None:
+            return self._heir.is_closing()  # type: ignore[no-any-return]
+        return self._closing
+
+    def _write_lost(self) -> None:
+        if self._heir is not None:
+            raise RuntimeError("the connection has TLS now: write to the transport that start_tls() has returned")
+        ByteWriter._write_lost(self)
+
+    def _unsent(self) -> bytes:
+        """Take what is queued."""
+        chunks = [] if self._first is None else [self._first[self._offset :], *(self._rest or ())]
+        self._discard()
+        return b"".join(chunks)
+
+    def _hand_over(self, heir: StreamTransport) -> None:
+        """Let another transport have the connection. What can still be asked here is asked there."""
+        self._loop._poller.adopt(heir, self)
+        heir._hold = self._hold
+        server = self._server
+        if server is not None:
+            server._attach(heir)
+            server._detach(self)
+        self._hold = self._server = self._sock = None
+        self.fd = -1
+        self.set_protocol(None)
+        self._closing = self._lost = True
+        self._reading = False
+        self._heir = heir
+
     # What is known of it
 
     def _socket(self) -> Any:
@@ -162,6 +211,8 @@ class StreamTransport(ByteWriter):
         return self._sock
 
     def _find_extra(self, name: str) -> Any:
+        if self._heir is not None:
+            return self._heir.get_extra_info(name)
         if name == "peername":
             return syscalls.address(self._peer)
         if self.fd < 0:
@@ -199,12 +250,17 @@ def open_stream(
 
     A `borrowed` socket is its giver's too, who may close it. OSError if it can not be registered; it is left open then.
     """
+    transport = StreamTransport(loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), None)
+    take(transport, sock, protocol, borrowed)
+    return transport
+
+
+def take(transport: StreamTransport, sock: socket.socket, protocol: Any, borrowed: bool) -> None:
+    """Open the transport of a socket: see `open_stream()`."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         pass  # not TCP
-    transport = StreamTransport(loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), None)
     if borrowed:
         transport._hold = sock.makefile("rb", buffering=0)
     open_transport(transport, protocol)
-    return transport
