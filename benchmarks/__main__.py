@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import shutil
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.figures import Round, Spread, figure
 from benchmarks.load import build
-from benchmarks.loops import LOOPS, version, why_not
+from benchmarks.loops import ALL_LOOPS, TLS_LOOPS, version, why_not
 from benchmarks.processes import cores
 from benchmarks.rows import BARE_C, ROWS, Row
 from benchmarks.runner import run_row
@@ -65,12 +66,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     names = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help="default: all")
-    parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
+    parser.add_argument(
+        "--loops",
+        type=names,
+        default=list(ALL_LOOPS),
+        metavar="LOOP,…",
+        help=f"{', '.join(ALL_LOOPS)}; the last {len(TLS_LOOPS)} in rows of TLS only",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of every row (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a cell (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the rounds as measured")
     arguments = parser.parse_args(argv)
-    for given, known in ((arguments.only, ROWS), (arguments.loops, LOOPS)):
+    for given, known in ((arguments.only, ROWS), (arguments.loops, ALL_LOOPS)):
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{', '.join(unknown)}: there is only {', '.join(known)}")
     return arguments
@@ -84,6 +91,7 @@ def prepare(console: Console) -> int | None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # servers inherit it
     console.print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} CPUs")
     console.print(f"HTTP load by {'wrk' if shutil.which('wrk') else 'benchmarks/load.c'}")
+    console.print(f"TLS by {ssl.OPENSSL_VERSION}, with an ECDSA certificate on P-256")
     server_core, load_core = cores()
     if load_core is None:
         console.print("[yellow]one core only, shared by server and load: trust CPU time, not the rates[/]")
@@ -91,6 +99,17 @@ def prepare(console: Console) -> int | None:
         os.sched_setaffinity(0, {load_core})  # for the load that it starts; a server is moved at its start
         console.print(f"servers on core {server_core}, load on core {load_core}")
     return server_core
+
+
+def feasible(names: Sequence[str], console: Console) -> dict[str, Row]:
+    """The rows of that name, in the order that they have everywhere, without those that a program is missing for."""
+    rows = {name: row for name, row in ROWS.items() if name in names}
+    for program in {row.needs for row in rows.values()} - {""}:
+        if not shutil.which(program):
+            missing = [name for name, row in rows.items() if row.needs == program]
+            console.print(f"[yellow]{', '.join(missing)}: left out, {program} is not on PATH[/]")
+            rows = {name: row for name, row in rows.items() if name not in missing}
+    return rows
 
 
 def available(names: Sequence[str], console: Console) -> list[str]:
@@ -110,9 +129,10 @@ def main() -> None:
     console = Console(width=None if tty else WIDTH, highlight=False)
     began = time.monotonic()
     server_core = prepare(console)
-    loops = available(arguments.loops, console)
+    rows = feasible(arguments.only, console)
+    wanted = {loop for row in rows.values() for loop in row.loops}
+    loops = available([loop for loop in arguments.loops if loop in wanted], console)
 
-    rows = {name: ROWS[name] for name in ROWS if name in arguments.only}
     results: dict[str, list[Round]] = {}
     columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(
@@ -120,7 +140,7 @@ def main() -> None:
     ) as progress:
         task = progress.add_task("", total=len(rows) * arguments.rounds)
         for name, row in rows.items():
-            subjects = [*loops, BARE_C] if row.limit else loops
+            subjects = [*(loop for loop in loops if loop in row.loops), *[BARE_C] * bool(row.limit)]
             rounds = results[name] = []
             progress.update(task, description=name)
             measured = run_row(row, subjects, arguments.rounds, arguments.seconds, server_core, console.print)

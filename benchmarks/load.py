@@ -49,8 +49,16 @@ def run_http(port: int, connections: int, seconds: float, path: str) -> dict[str
     """Keep-alive GETs of `path`; returns the same as `run_load`."""
     if not shutil.which("wrk"):
         return run_load(port, connections, "--seconds", seconds, "--http", path)
-    url = f"http://127.0.0.1:{port}{path}"
-    command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--latency", url]
+    return run_wrk(f"http://127.0.0.1:{port}{path}", connections, seconds)
+
+
+def run_https(port: int, connections: int, seconds: float, path: str, *headers: str) -> dict[str, float]:
+    """The same over TLS, and with `headers`; this takes wrk."""
+    return run_wrk(f"https://127.0.0.1:{port}{path}", connections, seconds, *headers)
+
+
+def run_wrk(url: str, connections: int, seconds: float, *headers: str) -> dict[str, float]:
+    command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--latency", url, *(f"-H{header}" for header in headers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
         time.sleep(seconds)
         wrk.send_signal(signal.SIGINT)  # -d takes whole seconds only; this ends it with its usual report

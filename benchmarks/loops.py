@@ -9,26 +9,37 @@ import subprocess
 import sys
 
 LOOPS = ("asyncio", "uvloop", "epoll_loop-pure", "epoll_loop")
+# What differs from these in TLS only: other transports on the same loop, and the other TLS engine of ours.
+TLS_LOOPS = ("asyncio+aiofastnet", "uvloop+aiofastnet", "epoll_loop-object")
+ALL_LOOPS = LOOPS + TLS_LOOPS
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of the contestant `name`.
 
-    `epoll_loop` fixes its build when it is first imported, so a process has one of its two builds.
+    `epoll_loop` fixes its build and its TLS engine when it is first imported, so a process has one of each.
     Raises ImportError where the contestant is not installed, or its build is not the one asked for.
     """
+    loop, _, transports = name.partition("+")
+    if name in TLS_LOOPS and transports:
+        import aiofastnet
+
+        return aiofastnet.patch_loop(new_event_loop(loop))
     if name == "asyncio":
         return asyncio.new_event_loop()
     if name == "uvloop":
         import uvloop
 
         return uvloop.new_event_loop()
-    if name not in LOOPS:
-        raise ValueError(f"no such loop: {name!r}; there are {', '.join(LOOPS)}")
+    if name not in ALL_LOOPS:
+        raise ValueError(f"no such loop: {name!r}; there are {', '.join(ALL_LOOPS)}")
     pure = name == "epoll_loop-pure"
     os.environ.pop("EPOLL_LOOP_PURE", None)
+    os.environ.pop("EPOLL_LOOP_TLS", None)
     if pure:
         os.environ["EPOLL_LOOP_PURE"] = "1"
+    if name == "epoll_loop-object":
+        os.environ["EPOLL_LOOP_TLS"] = "object"
     import epoll_loop
 
     if epoll_loop.COMPILED is pure:
@@ -36,12 +47,20 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     return epoll_loop.new_event_loop()
 
 
+def check_transport(name: str, transport: object) -> None:
+    """Raises TypeError where a contestant with transports of a package of its own is on other ones."""
+    _, _, package = name.partition("+")
+    kind = type(transport)
+    if package and kind.__module__.partition(".")[0] != package:
+        raise TypeError(f"{name} runs on {kind.__module__}.{kind.__qualname__}")
+
+
 def version(name: str) -> str:
     """The contestant's release, for the heading of a report."""
     if name == "asyncio":
         return sys.version.split()[0]
     try:
-        return importlib.metadata.version(name.removesuffix("-pure"))
+        return importlib.metadata.version(name.rpartition("+")[2].partition("-")[0])
     except importlib.metadata.PackageNotFoundError:
         return "not installed as a package"
 

@@ -11,14 +11,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks.load import build, run_datagrams, run_http, run_load
+from benchmarks.load import build, run_datagrams, run_http, run_https, run_load
+from benchmarks.loops import ALL_LOOPS, LOOPS
 from benchmarks.processes import MeasurementError, Process
+from benchmarks.tls import certificate, client_context
 
 CONNECTIONS = 32
 ECHO_BYTES = 1024
 DATAGRAM_BYTES = 64
 IN_FLIGHT = 16  # datagrams, on one socket
 FEW, MANY = 500, 4000  # idle connections: what is there, what is added
+FEW_TLS, MANY_TLS = 100, 1000
 BARE_C = "C epoll"
 
 Sample = dict[str, float]
@@ -53,9 +56,16 @@ class Row:
     cell: Cell
     columns: tuple[Column, ...]
     unit: str = "requests"
-    part: float = 1.0  # of the seconds of a cell: what varies little needs less
+    part: float = 1.0  # of the seconds of a cell: what varies little needs less, what begins with handshakes more
     fresh: bool = False  # every cell in a process of its own
     limit: tuple[str, ...] = ()  # a C program to run beside the loops, and its options
+    tls: bool = False
+    needs: str = ""  # a program that has to be on PATH
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        """The contestants that differ here."""
+        return ALL_LOOPS if self.tls else LOOPS
 
 
 def throughput(measure: Cell) -> Cell:
@@ -78,6 +88,10 @@ def http(path: str) -> Cell:
     return throughput(lambda process, port, seconds: run_http(int(port), CONNECTIONS, seconds, path))
 
 
+def https(path: str, *headers: str) -> Cell:
+    return throughput(lambda process, port, seconds: run_https(int(port), CONNECTIONS, seconds, path, *headers))
+
+
 def load(*mode: object) -> Cell:
     return throughput(
         lambda process, port, seconds: run_load(int(port), CONNECTIONS, "--seconds", seconds, *mode)
@@ -98,19 +112,32 @@ def inside(process: Process, line: str, seconds: float) -> Sample:
     return json.loads(process.readline())
 
 
-def resident(process: Process, port: str, seconds: float) -> Sample:
-    """Bytes of resident memory that each of MANY more connections costs."""
-    with ExitStack() as stack:
+def resident(few: int, many: int, connect: Callable[[int], socket.socket]) -> Cell:
+    """Bytes of resident memory that each of `many` more connections costs."""
 
-        def connect(number: int) -> int:
-            for _ in range(number):
-                stack.enter_context(socket.create_connection(("127.0.0.1", int(port))))
-            return settled(process, descriptors + number)
+    def cell(process: Process, port: str, seconds: float) -> Sample:
+        with ExitStack() as stack:
 
-        descriptors = process.descriptors()
-        before = connect(FEW)
-        descriptors += FEW
-        return {"bytes": (connect(MANY) - before) / MANY}
+            def settled_with(number: int) -> int:
+                for _ in range(number):
+                    stack.enter_context(connect(int(port)))
+                return settled(process, descriptors + number)
+
+            descriptors = process.descriptors()
+            before = settled_with(few)
+            descriptors += few
+            return {"bytes": (settled_with(many) - before) / many}
+
+    return cell
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port))
+
+
+def connect_tls(port: int) -> socket.socket:
+    """After its handshake; that of the server ends with the client's last message, on its way by then."""
+    return client_context().wrap_socket(connect(port))
 
 
 def settled(process: Process, descriptors: int) -> int:
@@ -210,9 +237,57 @@ ROWS: Mapping[str, Row] = {
     "idle": Row(
         f"idle asyncio.Protocol connections, {MANY:,} added to {FEW:,}",
         ("servers", "idle"),
-        resident,
+        resident(FEW, MANY, connect),
         (Column("resident bytes each", "bytes"), Column("x uvloop", "bytes", "uvloop", ".2f")),
         fresh=True,
+    ),
+    "https": Row(
+        "https, 1 KiB answers of an asyncio.Protocol, 32 keep-alive connections",
+        ("servers", "https"),
+        https("/1k"),
+        RATE + CPU + LATENCY,
+        part=2,
+        tls=True,
+        needs="wrk",
+    ),
+    "https100k": Row(
+        "https, 100 KiB answers of an asyncio.Protocol, 32 keep-alive connections",
+        ("servers", "https"),
+        https("/100k"),
+        RATE + CPU + LATENCY,
+        part=2,
+        tls=True,
+        needs="wrk",
+    ),
+    "handshakes": Row(
+        "https, 1 KiB answers, a connection and a full handshake for each, 32 at a time",
+        ("servers", "handshakes"),
+        https("/1k", "Connection: close"),
+        RATE + CPU,
+        unit="handshakes",
+        tls=True,
+        needs="wrk",
+    ),
+    "aiohttps": Row(
+        "aiohttp over https, plain text, 32 keep-alive connections",
+        ("servers", "aiohttps"),
+        https("/plain"),
+        RATE + CPU + LATENCY,
+        part=2,
+        tls=True,
+        needs="wrk",
+    ),
+    "idletls": Row(
+        f"idle asyncio.Protocol connections over TLS, {MANY_TLS:,} added to {FEW_TLS:,}",
+        ("servers", "idletls"),
+        resident(FEW_TLS, MANY_TLS, connect_tls),
+        (
+            Column("resident bytes each", "bytes"),
+            Column("x uvloop", "bytes", "uvloop", ".2f"),
+            Column("x asyncio", "bytes", "asyncio", ".2f"),
+        ),
+        fresh=True,
+        tls=True,
     ),
 }
 
@@ -222,4 +297,6 @@ def start(row: Row, loop: str, core: int | None) -> Process:
         program, *options = row.limit
         return Process([build(program), *options], core)
     module, workload = row.subject
+    if row.tls:
+        certificate()
     return Process([sys.executable, "-m", f"benchmarks.{module}", workload, "--loop", loop], core)

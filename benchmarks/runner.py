@@ -58,6 +58,6 @@ def run_row(
             stack.callback(finish, loop)
 
         for loop in loops:
-            cell(loop, 0 if row.fresh else WARM_UP)
+            cell(loop, 0 if row.fresh else WARM_UP * max(row.part, 1))
         for _ in range(rounds):
             yield {loop: cell(loop, seconds * row.part) for loop in loops}

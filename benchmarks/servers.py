@@ -10,11 +10,14 @@ import argparse
 import asyncio
 import signal
 import socket
+import ssl
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.loops import LOOPS, new_event_loop
+from benchmarks.loops import ALL_LOOPS, check_transport, new_event_loop
+from benchmarks.tls import server_context
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -26,12 +29,18 @@ BACKLOG = 4096
 class Connections:
     """Counts what came and what is still there; costs nothing while a connection lives."""
 
-    def __init__(self, exit_after: int, stop: asyncio.Event) -> None:
+    def __init__(self, loop: str, exit_after: int, stop: asyncio.Event) -> None:
+        self._loop = loop
         self._exit_after = exit_after
         self._stop = stop
         self._come = self._there = 0
 
-    def made(self) -> None:
+    def made(self, transport: object = None) -> None:
+        if transport and not self._come:
+            try:
+                check_transport(self._loop, transport)
+            except TypeError as error:
+                sys.exit(str(error))  # whoever measures a server that is gone finds out
         self._come += 1
         self._there += 1
 
@@ -54,7 +63,7 @@ class Idle(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.connections.made()
+        self.connections.made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.lost()
@@ -75,6 +84,49 @@ class Abort(Idle):
         transport.abort()
 
 
+def answer(body: int, fields: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n%b" % (body, fields, b"x" * body)
+
+
+ANSWERS = {b"/1k": answer(1024), b"/100k": answer(100 * 1024)}
+LAST_ANSWERS = {b"/1k": answer(1024, b"Connection: close\r\n")}
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+class Http(Idle):
+    """Answers one GET after the other, with a body as long as the path says."""
+
+    __slots__ = ("head",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.head = b""
+
+    def data_received(self, data: bytes) -> None:
+        head = self.head + data
+        if not head.endswith(b"\r\n\r\n"):
+            self.head = head
+            return
+        self.head = b""
+        path = head[4 : head.find(b" ", 4)]
+        if b"\r\nConnection: close\r\n" in head:
+            self.transport.write(LAST_ANSWERS.get(path, NOT_FOUND))
+            self.transport.close()
+        else:
+            self.transport.write(ANSWERS.get(path, NOT_FOUND))
+
+
+class Handshake(Http):
+    """Lives for one request, and comes to the end of the server where its handshake was not a full one."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if transport.get_extra_info("ssl_object").session_reused:
+            sys.exit("a TLS session was reused")
+
+
 class DatagramEcho(asyncio.DatagramProtocol):
     __slots__ = ("transport",)
 
@@ -85,10 +137,12 @@ class DatagramEcho(asyncio.DatagramProtocol):
         self.transport.sendto(data, addr)
 
 
-def protocol_server(factory: Callable[[Connections], asyncio.BaseProtocol]) -> Starter:
+def protocol_server(
+    factory: Callable[[Connections], asyncio.BaseProtocol], context: Callable[[], ssl.SSLContext | None] = lambda: None
+) -> Starter:
     async def start(connections: Connections) -> int:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: factory(connections), HOST, 0, backlog=BACKLOG)
+        server = await loop.create_server(lambda: factory(connections), HOST, 0, backlog=BACKLOG, ssl=context())
         return port_of(server)
 
     return start
@@ -138,7 +192,7 @@ async def datagrams(connections: Connections) -> int:
     return transport.get_extra_info("sockname")[1]
 
 
-async def aiohttp(connections: Connections) -> int:
+async def aiohttp(connections: Connections, context: ssl.SSLContext | None = None) -> int:
     from aiohttp import web
 
     async def plain(request: web.Request) -> web.Response:
@@ -152,17 +206,21 @@ async def aiohttp(connections: Connections) -> int:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     count_handlers(runner.server, connections)
-    await web.TCPSite(runner, HOST, 0, backlog=BACKLOG).start()
+    await web.TCPSite(runner, HOST, 0, backlog=BACKLOG, ssl_context=context).start()
     return runner.addresses[0][1]
+
+
+async def aiohttps(connections: Connections) -> int:
+    return await aiohttp(connections, server_context())
 
 
 def count_handlers(server: web.Server, connections: Connections) -> None:
     """aiohttp's protocols tell their server of every connection: listen there."""
     made, lost = server.connection_made, server.connection_lost
 
-    def connection_made(*arguments: object) -> None:
-        connections.made()
-        made(*arguments)
+    def connection_made(handler: object, transport: object) -> None:
+        connections.made(transport)
+        made(handler, transport)
 
     def connection_lost(*arguments: object) -> None:
         lost(*arguments)
@@ -192,24 +250,28 @@ WORKLOADS: dict[str, Starter] = {
     "datagrams": datagrams,
     "abort": protocol_server(Abort),
     "idle": protocol_server(Idle),
+    "https": protocol_server(Http, server_context),
+    "handshakes": protocol_server(Handshake, partial(server_context, resumption=False)),
+    "aiohttps": aiohttps,
+    "idletls": protocol_server(Idle, server_context),
 }
 
 
-async def serve(workload: str, exit_after_connections: int) -> None:
+async def serve(workload: str, loop: str, exit_after_connections: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    print(await WORKLOADS[workload](Connections(exit_after_connections, stop)), flush=True)
+    print(await WORKLOADS[workload](Connections(loop, exit_after_connections, stop)), flush=True)
     await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=__doc__)
     parser.add_argument("workload", choices=WORKLOADS)
-    parser.add_argument("--loop", choices=LOOPS, required=True)
+    parser.add_argument("--loop", choices=ALL_LOOPS, required=True)
     parser.add_argument("--exit-after-connections", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=partial(new_event_loop, arguments.loop)) as runner:
-        runner.run(serve(arguments.workload, arguments.exit_after_connections))
+        runner.run(serve(arguments.workload, arguments.loop, arguments.exit_after_connections))
 
 
 if __name__ == "__main__":
