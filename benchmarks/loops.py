@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from typing import Any
 
 LOOPS = ("asyncio", "uvloop", "epoll_loop-pure", "epoll_loop")
 # What differs from these in TLS only: other transports on the same loop, and the other TLS engine of ours.
@@ -20,11 +21,6 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     `epoll_loop` fixes its build and its TLS engine when it is first imported, so a process has one of each.
     Raises ImportError where the contestant is not installed, or its build is not the one asked for.
     """
-    loop, _, transports = name.partition("+")
-    if name in TLS_LOOPS and transports:
-        import aiofastnet
-
-        return aiofastnet.patch_loop(new_event_loop(loop))
     if name == "asyncio":
         return asyncio.new_event_loop()
     if name == "uvloop":
@@ -33,6 +29,12 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
         return uvloop.new_event_loop()
     if name not in ALL_LOOPS:
         raise ValueError(f"no such loop: {name!r}; there are {', '.join(ALL_LOOPS)}")
+    if name.endswith("+aiofastnet"):
+        import aiofastnet
+
+        loop = new_event_loop(name.removesuffix("+aiofastnet"))
+        loop.set_exception_handler(but_for_resets)
+        return aiofastnet.patch_loop(loop)
     pure = name == "epoll_loop-pure"
     os.environ.pop("EPOLL_LOOP_PURE", None)
     os.environ.pop("EPOLL_LOOP_TLS", None)
@@ -45,6 +47,12 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     if epoll_loop.COMPILED is pure:
         raise ImportError(f"epoll_loop is here in its {'compiled' if pure else 'pure'} build only")
     return epoll_loop.new_event_loop()
+
+
+def but_for_resets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Says nothing of a client that leaves before its handshake: wrk does, and the other transports are silent too."""
+    if context.get("exception") is not ConnectionResetError:  # the type itself
+        loop.default_exception_handler(context)
 
 
 def check_transport(name: str, transport: object) -> None:
