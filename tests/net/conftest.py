@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import re
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import tls
 
 import epoll_loop
+import epoll_loop.net.tls
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "epoll_loop": epoll_loop.new_event_loop,
@@ -24,8 +29,8 @@ def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callabl
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Once is enough to show that a test asks the right thing: asyncio's loop gets TCP pairs only."""
-    extra = [item for item in items if "[asyncio-unix" in item.name]
+    """Once is enough to show that a test asks the right thing: asyncio's loop gets TCP pairs, and one engine, only."""
+    extra = [item for item in items if re.search(r"\[(.*-)?asyncio-((.*-)?direct\b|unix)", item.name)]
     config.hook.pytest_deselected(items=extra)
     items[:] = [item for item in items if item not in extra]
 
@@ -132,3 +137,55 @@ def silent() -> Iterator[tuple[str, int]]:
             with contextlib.suppress(BlockingIOError):
                 client.connect(server.getsockname())
         yield server.getsockname()
+
+
+# TLS
+
+
+@pytest.fixture(params=["direct", "object"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TLS promises, it promises on both engines."""
+    name = request.param
+    engines = getattr(epoll_loop.net.tls, "ENGINES", {})
+    if name not in (engines or ["object"]):
+        pytest.skip(f"no {name} engine here")
+    if engines:
+        monkeypatch.setattr(epoll_loop.net.tls, "_engine", engines[name])
+
+
+@pytest.fixture
+def server_context() -> ssl.SSLContext:
+    return tls.server_context()
+
+
+@pytest.fixture
+def client_context() -> ssl.SSLContext:
+    return tls.client_context()
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS1.2", "TLS1.3"])
+def version(
+    request: pytest.FixtureRequest, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> ssl.TLSVersion:
+    """The version that both ends speak."""
+    chosen: ssl.TLSVersion = request.param
+    for context in (server_context, client_context):
+        context.minimum_version = context.maximum_version = chosen
+    return chosen
+
+
+@pytest.fixture(params=[tls.accepted, tls.connected], ids=["accepted", "connected"])
+def link(
+    request: pytest.FixtureRequest, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> tls.Link:
+    """Connections of a server and of a client: `async with link(protocol) as peer`."""
+    return functools.partial(request.param, server=server_context, client=client_context)
+
+
+@pytest.fixture(params=[tls.accepting, tls.connecting], ids=["accepting", "connecting"])
+def beginning(
+    request: pytest.FixtureRequest, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> tls.Beginning:
+    """Handshakes of a server and of a client: `async with beginning(factory) as (peer, who_waits)`."""
+    context = server_context if request.param is tls.accepting else client_context
+    return functools.partial(request.param, context=context)

@@ -1,0 +1,238 @@
+"""start_tls(): in both directions, on connections in every state, inside TLS."""
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+import pytest
+import tls
+from tls import NAME, check_echo, echo
+
+ASYNCIO_TOO = True
+pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
+ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
+
+
+@pytest.mark.usefixtures("version")
+async def test_start_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """In both directions, on a connection that has carried data."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"in the clear\n")
+        assert await reader.readline() == b"in the clear\n"
+        await writer.start_tls(client_context, **NAME)
+        await check_echo(reader, writer)
+
+
+@ours  # asyncio does it from 3.14 on
+async def test_when_the_client_has_begun(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """What the handshake begins with comes together with the line, and the reader has it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"in the clear\n")
+        await writer.start_tls(client_context, **NAME)
+        await check_echo(reader, writer)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+async def test_tls_inside_tls(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, layers: int
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(layers - 1):
+            writer.write(await reader.readline())
+            await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context) as server:
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_context, **NAME
+        )
+        for _ in range(layers - 1):
+            writer.write(b"one layer more\n")
+            assert await reader.readline() == b"one layer more\n"
+            await writer.start_tls(client_context, **NAME)
+        await check_echo(reader, writer, 500_000)
+
+
+class Upgrade:
+    """A connection in the clear: a transport of ours, and a peer that blocks."""
+
+    def __init__(self, server_side: bool, context: ssl.SSLContext) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.server_side = server_side
+        self.context = context
+        self.protocol = tls.Recorder()
+
+    async def open(self) -> socket.socket:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            transport, _ = await self.loop.create_connection(lambda: self.protocol, *listening.getsockname())
+            peer, _ = listening.accept()
+        self.protocol.transport = self.transport = transport
+        peer.settimeout(tls.LIMIT)
+        return peer
+
+    async def upgrade(self, **options: Any) -> Any:
+        name = {} if self.server_side else NAME
+        return await self.loop.start_tls(
+            self.transport, self.protocol, self.context, server_side=self.server_side, **name, **options
+        )
+
+    async def peer(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        return await asyncio.to_thread(tls.secure, sock, context, not self.server_side)
+
+
+roles = pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+
+
+@roles
+async def test_connection_made_is_not_called_again(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
+) -> None:
+    """And from then on the protocol has to use the transport that it got."""
+    ours, its = (server_context, client_context) if server_side else (client_context, server_context)
+    end = Upgrade(server_side, ours)
+    peering = asyncio.create_task(end.peer(await end.open(), its))
+    secured = await end.upgrade()
+    with await peering as peer:
+        assert secured is not end.transport
+        assert secured.get_protocol() is end.protocol
+        assert end.protocol.calls == ["connection_made"]
+        assert secured.get_extra_info("ssl_object").server_side is server_side
+        secured.write(b"ping")
+        assert await tls.read(peer, 4) == b"ping"
+        peer.sendall(b"pong")
+        assert await end.protocol.until_data(4) == b"pong"
+        end.protocol.transport = secured
+        await tls.finish(end.protocol)
+    assert end.protocol.calls.count("connection_lost") == 1
+
+
+@roles
+async def test_on_a_paused_transport(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
+) -> None:
+    """The handshake needs to read."""
+    ours, its = (server_context, client_context) if server_side else (client_context, server_context)
+    end = Upgrade(server_side, ours)
+    sock = await end.open()
+    end.transport.pause_reading()
+    peering = asyncio.create_task(end.peer(sock, its))
+    await tls.turns()
+    end.protocol.transport = secured = await end.upgrade()
+    with await peering as peer:
+        peer.sendall(b"x")
+        secured.resume_reading()
+        assert await end.protocol.until_data(1) == b"x"
+        await tls.finish(end.protocol)
+
+
+async def test_with_data_queued(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """What was written in the clear goes out in the clear, and first."""
+    end = Upgrade(False, client_context)
+    sock = await end.open()
+    end.transport.write(tls.pattern(tls.LARGE))
+    upgrading = asyncio.create_task(end.upgrade())
+    assert await tls.read(sock, tls.LARGE) == tls.pattern(tls.LARGE)
+    with await end.peer(sock, server_context):
+        end.protocol.transport = await upgrading
+        await tls.finish(end.protocol)
+
+
+@roles
+async def test_a_handshake_that_fails(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
+) -> None:
+    """The connection is closed, and nothing of it left."""
+    end = Upgrade(server_side, server_context if server_side else ssl.create_default_context())
+    sock = await end.open()
+    if server_side:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            await end.upgrade()
+        await tls.end_of(sock)
+        sock.close()
+    else:
+        peering = asyncio.create_task(end.peer(sock, server_context))
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await end.upgrade()
+        with pytest.raises(ssl.SSLError):
+            await peering
+    assert end.transport.is_closing()
+
+
+@roles
+async def test_that_times_out(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
+) -> None:
+    end = Upgrade(server_side, server_context if server_side else client_context)
+    with await end.open() as sock:
+        with pytest.raises(ConnectionAbortedError):
+            await end.upgrade(ssl_handshake_timeout=0.02)
+        await tls.end_of(sock)
+
+
+@roles
+async def test_that_is_cancelled(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
+) -> None:
+    end = Upgrade(server_side, server_context if server_side else client_context)
+    with await end.open() as sock:
+        upgrading = asyncio.create_task(end.upgrade())
+        await tls.turns()
+        upgrading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upgrading
+        await tls.end_of(sock)
+
+
+@pytest.mark.xfail(strict=False, reason="the new transport")
+@ours  # asyncio returns a transport that is closed, as if there had been a handshake
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_on_a_transport_that_was_closed(client_context: ssl.SSLContext, how: str) -> None:
+    end = Upgrade(False, client_context)
+    with await end.open() as sock:
+        getattr(end.transport, how)()
+        with pytest.raises(ConnectionError):
+            await end.upgrade(ssl_handshake_timeout=20)
+        await tls.end_of(sock)
+
+
+async def test_when_the_peer_has_gone(client_context: ssl.SSLContext) -> None:
+    """The end of the stream was told to the protocol before; TLS hears of it too."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionError):
+            await writer.start_tls(client_context, **NAME, ssl_handshake_timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("transport", "context", "message"),
+    [
+        (None, ssl.create_default_context(), "transport None is not supported by start_tls"),
+        (None, None, "sslcontext is expected to be an instance of ssl.SSLContext, got None"),
+    ],
+)
+async def test_what_it_does_not_take(transport: Any, context: Any, message: str) -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TypeError) as caught:
+        await loop.start_tls(transport, asyncio.Protocol(), context)
+    assert message in str(caught.value)

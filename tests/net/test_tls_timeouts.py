@@ -1,0 +1,198 @@
+"""Peers that do not answer: in the handshake and at the end. Whatever happens, all is freed."""
+
+import asyncio
+import contextlib
+import gc
+import socket
+import ssl
+import weakref
+from typing import Any
+
+import pytest
+import tls
+
+ASYNCIO_TOO = True
+pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
+ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
+SOON = 0.02  # seconds
+
+
+class Weak:
+    """A factory that knows whether its protocols are still there."""
+
+    def __init__(self) -> None:
+        self.made: list[weakref.ref[tls.Recorder]] = []
+
+    def __call__(self) -> tls.Recorder:
+        protocol = tls.Recorder()
+        self.made.append(weakref.ref(protocol))
+        return protocol
+
+    def all_gone(self) -> bool:
+        return bool(self.made) and not any(protocol() for protocol in self.made)
+
+
+@pytest.fixture
+async def reports() -> list[dict[str, Any]]:
+    """What the loop's exception handler was called with."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
+    return found
+
+
+# The handshake
+
+
+async def test_a_client_whose_server_says_nothing(client_context: ssl.SSLContext) -> None:
+    async with tls.connecting(tls.Recorder, client_context, ssl_handshake_timeout=SOON) as (peer, connecting):
+        with pytest.raises(ConnectionAbortedError) as caught:
+            await connecting
+        assert str(caught.value) == f"SSL handshake is taking longer than {SOON} seconds: aborting the connection"
+        await tls.end_of(peer)
+
+
+async def test_a_server_whose_client_says_nothing(server_context: ssl.SSLContext, reports: list[Any]) -> None:
+    """The protocol never hears of the connection, nor does the exception handler."""
+    protocol = tls.Recorder()
+    async with tls.accepting(lambda: protocol, server_context, ssl_handshake_timeout=SOON) as (peer, _):
+        await tls.end_of(peer)
+    assert protocol.calls == []
+    assert reports == []
+
+
+async def test_a_client_that_stops_in_the_middle(server_context: ssl.SSLContext) -> None:
+    async with tls.accepting(tls.Recorder, server_context, ssl_handshake_timeout=SOON) as (peer, _):
+        peer.sendall(b"\x16\x03\x01")
+        await tls.end_of(peer)
+
+
+@ours  # asyncio leaves some of it to the collector, which of it depends on the version
+@pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix"])
+async def test_nothing_is_left_of_a_client(client_context: ssl.SSLContext, unix: bool) -> None:
+    loop = asyncio.get_running_loop()
+    weak = Weak()
+    ends = socket.socketpair()
+    with tls.nothing_for_the_collector(), ends[1]:
+        with contextlib.suppress(ConnectionAbortedError):
+            if unix:
+                await loop.create_unix_connection(
+                    weak, sock=ends[0], ssl=client_context, **tls.NAME, ssl_handshake_timeout=SOON
+                )
+            else:
+                async with tls.connecting(weak, client_context, ssl_handshake_timeout=SOON) as (peer, connecting):
+                    with contextlib.suppress(ConnectionAbortedError):
+                        await connecting
+                    del connecting
+        ends[0].close()
+        await tls.turns()
+        assert weak.all_gone()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@ours
+async def test_nothing_is_left_of_a_server(server_context: ssl.SSLContext) -> None:
+    weak = Weak()
+    with tls.nothing_for_the_collector():
+        async with tls.accepting(weak, server_context, ssl_handshake_timeout=SOON) as (peer, _):
+            await tls.end_of(peer)
+            await tls.turns()
+            assert weak.all_gone()
+
+
+@ours
+@pytest.mark.parametrize("later", [False, True], ids=["create_connection", "start_tls"])
+async def test_nothing_is_left_of_a_failed_handshake(server_context: ssl.SSLContext, later: bool) -> None:
+    loop = asyncio.get_running_loop()
+    weak = Weak()
+    distrustful = ssl.create_default_context()
+
+    async def connect(address: Any) -> None:
+        with contextlib.suppress(ssl.SSLCertVerificationError):
+            if later:
+                await loop.start_tls(*await loop.create_connection(weak, *address), distrustful, **tls.NAME)
+            else:
+                await loop.create_connection(weak, *address, ssl=distrustful, **tls.NAME)
+
+    server = await asyncio.start_server(tls.echo, "127.0.0.1", 0, ssl=server_context)
+    async with server:
+        gc.disable()
+        try:
+            await connect(server.sockets[0].getsockname())
+            await tls.turns()  # connection_lost()
+            assert weak.all_gone()
+        finally:
+            gc.enable()
+
+
+async def test_a_handshake_cancels_its_timer(link: tls.Link) -> None:
+    """Who is connected has no time limit any more."""
+    protocol = tls.Recorder()
+    async with link(protocol, ssl_handshake_timeout=0.2) as peer:
+        await asyncio.sleep(0.25)
+        peer.sendall(b"x")
+        assert await protocol.until_data(1) == b"x"
+
+
+@ours
+async def test_an_orderly_connection_leaves_nothing_to_the_collector(link: tls.Link) -> None:
+    weak = Weak()
+
+    async def converse() -> None:
+        protocol = weak()
+        async with link(protocol) as peer:
+            protocol.transport.write(b"ping")
+            assert await tls.read(peer, 4) == b"ping"
+            peer.sendall(b"pong")
+            await protocol.until_data(4)
+            protocol.transport.close()
+            await asyncio.to_thread(peer.unwrap)
+            assert await protocol.until_lost() is None
+
+    await converse()  # what is made once
+    with tls.nothing_for_the_collector():
+        await converse()
+        await tls.turns()
+        assert weak.all_gone()
+
+
+# The end
+
+
+@pytest.mark.usefixtures("version")
+async def test_a_peer_that_does_not_answer_close_notify(link: tls.Link, reports: list[Any]) -> None:
+    protocol = tls.Recorder()
+    async with link(protocol, ssl_shutdown_timeout=SOON) as peer:
+        protocol.transport.close()
+        exc = await protocol.until_lost()
+        assert exc is None or isinstance(exc, TimeoutError)
+        assert protocol.calls == ["connection_made", "connection_lost"]
+        assert peer.recv(1) == b""  # it was told
+        with tls.plain(peer) as sock:
+            await tls.end_of(sock)
+    assert reports == []
+
+
+async def test_a_peer_that_does_not_read_either(link: tls.Link) -> None:
+    """What was written can not be sent: the time limit is for that as well."""
+    protocol = tls.Recorder()
+    async with link(protocol, ssl_shutdown_timeout=SOON):
+        protocol.transport.write(bytes(tls.LARGE * 4))
+        protocol.transport.close()
+        assert isinstance(await protocol.until_lost(), TimeoutError)
+
+
+@ours
+async def test_nothing_is_left_after_the_shutdown_timeout(link: tls.Link) -> None:
+    weak = Weak()
+
+    async def converse() -> None:
+        protocol = weak()
+        async with link(protocol, ssl_shutdown_timeout=SOON):
+            protocol.transport.close()
+            await protocol.until_lost()
+
+    await converse()
+    with tls.nothing_for_the_collector():
+        await converse()
+        await tls.turns()
+        assert weak.all_gone()
