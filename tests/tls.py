@@ -19,16 +19,24 @@ CERTIFICATE = AUTHORITY.issue_cert("localhost")
 NAME = {"server_hostname": "localhost"}
 
 
+# Not create_default_context(), which reads all the authorities of the system.
+
+
 def server_context() -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     CERTIFICATE.configure_cert(context)
     return context
 
 
 def client_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = distrustful_context()
     AUTHORITY.configure_trust(context)
     return context
+
+
+def distrustful_context() -> ssl.SSLContext:
+    """A client that knows no authority."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def pattern(size: int) -> bytes:

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 import tls
@@ -189,3 +190,11 @@ def beginning(
     """Handshakes of a server and of a client: `async with beginning(factory) as (peer, who_waits)`."""
     context = server_context if request.param is tls.accepting else client_context
     return functools.partial(request.param, context=context)
+
+
+@pytest.fixture
+async def reports() -> list[dict[str, Any]]:
+    """What the loop's exception handler was called with."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
+    return found

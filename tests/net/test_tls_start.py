@@ -157,7 +157,7 @@ async def test_a_handshake_that_fails(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext, server_side: bool
 ) -> None:
     """The connection is closed, and nothing of it left."""
-    end = Upgrade(server_side, server_context if server_side else ssl.create_default_context())
+    end = Upgrade(server_side, server_context if server_side else tls.distrustful_context())
     sock = await end.open()
     if server_side:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -227,7 +227,7 @@ async def test_when_the_peer_has_gone(client_context: ssl.SSLContext) -> None:
 @pytest.mark.parametrize(
     ("transport", "context", "message"),
     [
-        (None, ssl.create_default_context(), "transport None is not supported by start_tls"),
+        (None, tls.distrustful_context(), "transport None is not supported by start_tls"),
         (None, None, "sslcontext is expected to be an instance of ssl.SSLContext, got None"),
     ],
 )

@@ -17,27 +17,24 @@ ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 SOON = 0.02  # seconds
 
 
+class Forgetful(asyncio.Protocol):
+    """Keeps no exception: that knows the frames which it came through."""
+
+
 class Weak:
     """A factory that knows whether its protocols are still there."""
 
-    def __init__(self) -> None:
-        self.made: list[weakref.ref[tls.Recorder]] = []
+    def __init__(self, kind: Any = tls.Recorder) -> None:
+        self.kind = kind
+        self.made: list[weakref.ref[Any]] = []
 
-    def __call__(self) -> tls.Recorder:
-        protocol = tls.Recorder()
+    def __call__(self) -> Any:
+        protocol = self.kind()
         self.made.append(weakref.ref(protocol))
         return protocol
 
     def all_gone(self) -> bool:
         return bool(self.made) and not any(protocol() for protocol in self.made)
-
-
-@pytest.fixture
-async def reports() -> list[dict[str, Any]]:
-    """What the loop's exception handler was called with."""
-    found: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
-    return found
 
 
 # The handshake
@@ -79,7 +76,7 @@ async def test_nothing_is_left_of_a_client(client_context: ssl.SSLContext, unix:
                     weak, sock=ends[0], ssl=client_context, **tls.NAME, ssl_handshake_timeout=SOON
                 )
             else:
-                async with tls.connecting(weak, client_context, ssl_handshake_timeout=SOON) as (peer, connecting):
+                async with tls.connecting(weak, client_context, ssl_handshake_timeout=SOON) as (_, connecting):
                     with contextlib.suppress(ConnectionAbortedError):
                         await connecting
                     del connecting
@@ -103,8 +100,8 @@ async def test_nothing_is_left_of_a_server(server_context: ssl.SSLContext) -> No
 @pytest.mark.parametrize("later", [False, True], ids=["create_connection", "start_tls"])
 async def test_nothing_is_left_of_a_failed_handshake(server_context: ssl.SSLContext, later: bool) -> None:
     loop = asyncio.get_running_loop()
-    weak = Weak()
-    distrustful = ssl.create_default_context()
+    weak = Weak(Forgetful)
+    distrustful = tls.distrustful_context()
 
     async def connect(address: Any) -> None:
         with contextlib.suppress(ssl.SSLCertVerificationError):
