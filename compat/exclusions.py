@@ -75,6 +75,8 @@ TESTS: dict[str, dict[str, list[str]]] = {
         private("transport._read_ready_cb"): [
             "TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
         ],
+        private("transport._ssl_protocol"): ["TestSSL.test_flush_before_shutdown"],
+        private("transport._test__append_write_backlog()"): ["TestSSL.test_remote_shutdown_receives_trailing_data"],
     },
     "test_sslproto": {
         private("loop._make_socket_transport()"): ["SslProtoHandshakeTests.test_connection_lost_when_busy"],

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core.reactor import Reactor
+from epoll_loop.transports.stream import StreamTransport
 from epoll_loop.transports.tls import TLS
 from epoll_loop.transports.tls import start_tls as _start_tls
 
@@ -100,15 +101,17 @@ class Securing(Reactor):
     ) -> Any:
         """Go on with TLS on an open connection; return the transport that the protocol has to use from now on.
 
-        TypeError for another kind of transport or context. If the handshake fails, or is cancelled, the connection is
+        TypeError for another kind of transport or context, ConnectionError if it is closing. If the handshake fails, or is cancelled, the connection is
         closed. See `loop.start_tls()` of asyncio.
         """
         if _ssl is None:
             raise RuntimeError("Python ssl module is not available")
         if not isinstance(sslcontext, _ssl.SSLContext):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
-        if not getattr(transport, "_start_tls_compatible", False):
+        if not isinstance(transport, StreamTransport):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        if transport.is_closing():
+            raise ConnectionAbortedError("start_tls() on a transport that is closing")
         tls = tls_of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         waiter: asyncio.Future[None] = self.create_future()
         received = _hello(protocol) if server_side else b""

@@ -177,6 +177,7 @@ class Engine:
         try:
             self._sslobj.shutdown()
         except ssl.SSLWantReadError:
+            self.pending = False
             return False
         finally:
             self._count()
@@ -238,5 +239,6 @@ class Nested(Engine):
             return False
         self._hand_on()
         done = self._inner.shutdown()
+        self.pending = False
         self._count()
         return done

@@ -261,6 +261,7 @@ class TLSTransport(StreamTransport):
         else:
             self.readable = False
             self._peer_ended = True
+            self._goodbye = True  # asyncio says none either to who has not said one
             if self._closing:
                 self._finish()
             else:
@@ -472,10 +473,8 @@ class TLSTransport(StreamTransport):
             raise
         except BaseException:
             self._peer_ended = True  # it goes on sending, or sends garbage: nobody is interested any more
-        if self._peer_ended:
-            self._finish()
-        elif self._has_input():
-            self.carry_over()
+        self._account()
+        self._finish()
 
     def _finish(self) -> None:
         """After our goodbye is sent, and the peer's is here."""

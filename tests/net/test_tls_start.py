@@ -199,7 +199,6 @@ async def test_that_is_cancelled(
         await tls.end_of(sock)
 
 
-@pytest.mark.xfail(strict=False, reason="the new transport")
 @ours  # asyncio returns a transport that is closed, as if there had been a handshake
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_on_a_transport_that_was_closed(client_context: ssl.SSLContext, how: str) -> None:
