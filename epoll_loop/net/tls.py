@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core.reactor import Reactor
+from epoll_loop.transports import ktls
 from epoll_loop.transports.stream import StreamTransport
 from epoll_loop.transports.tls import TLS
 from epoll_loop.transports.tls import start_tls as _start_tls
@@ -52,6 +54,7 @@ TLS_ENGINE = _choose()
 """The name of the engine of new connections."""
 
 _engine = ENGINES.get(TLS_ENGINE)
+_OP_ENABLE_KTLS = 1 << 3  # `ssl.OP_ENABLE_KTLS`, which Python has from 3.12 on
 
 
 def tls_of(
@@ -80,7 +83,18 @@ def tls_of(
         ssl = _ssl.create_default_context()
         if not server_hostname:
             ssl.check_hostname = False
-    return TLS(ssl, _engine, server_side, server_hostname or None, handshake_timeout, shutdown_timeout)
+    return TLS(
+        ssl, _engine, _in_kernel(ssl), server_side, server_hostname or None, handshake_timeout, shutdown_timeout
+    )
+
+
+def _in_kernel(context: SSLContext) -> bool:
+    return bool(getattr(context, "options", 0) & _OP_ENABLE_KTLS) and _kernel_offers()
+
+
+@functools.cache
+def _kernel_offers() -> bool:
+    return ktls.offered()
 
 
 class Securing(Reactor):

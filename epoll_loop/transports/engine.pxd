@@ -16,6 +16,7 @@ cdef class Engine:
     cdef readonly object ssl_object
     cdef readonly Py_ssize_t unsent
 
+    cdef _reset(self)
     cpdef feed(self, bytes data)
     cpdef precede(self, bytes data)
     cpdef bint handshake(self) except *

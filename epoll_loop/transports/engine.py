@@ -45,6 +45,9 @@ class Engine:
         )
         # What is below it: one Python frame less for each call.
         self._sslobj: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        self._reset()
+
+    def _reset(self) -> None:
         self._error: BaseException | None = None  # of a read that had something to return first
         self._taken: bytes | None = None  # out of `_outgoing`, of which the kernel has had `_sent` bytes
         self._sent = 0

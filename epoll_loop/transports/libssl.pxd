@@ -13,4 +13,3 @@ cdef class DirectEngine(Engine):
     cdef bint _take_over(self) except *
     cdef Py_ssize_t _decrypt(self, char *buffer, Py_ssize_t room) except? -1
     cdef bint _more(self) noexcept
-    cdef _exception(self, int error)

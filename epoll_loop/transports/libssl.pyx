@@ -38,7 +38,8 @@ cdef extern from * nogil:
         F(int, SSL_write, (SSL *, const void *, int)) \\
         F(int, SSL_pending, (const SSL *)) \\
         F(int, SSL_shutdown, (SSL *)) \\
-        F(int, SSL_get_error, (const SSL *, int)) \\
+        F(int, SSL_want, (const SSL *)) \\
+        F(int, SSL_get_shutdown, (const SSL *)) \\
         F(const char *, SSL_get_version, (const SSL *)) \\
         F(const char *, OpenSSL_version, (int)) \\
         F(SSL_CTX *, SSL_get_SSL_CTX, (const SSL *)) \\
@@ -67,7 +68,7 @@ cdef extern from * nogil:
 
     enum {
         EPL_CTRL_FLUSH = 11, EPL_READ_AGAIN = 0x01 | 0x08, EPL_AGAIN = 0x0f,  /* bio.h */
-        EPL_TYPE_SOURCE_SINK = 0x0400, EPL_WANT_READ = 2, EPL_ZERO_RETURN = 6,  /* bio.h, ssl.h */
+        EPL_TYPE_SOURCE_SINK = 0x0400, EPL_READING = 3, EPL_RECEIVED_SHUTDOWN = 2,  /* bio.h, ssl.h */
         EPL_IN = 262144, EPL_OUT = 262144, EPL_PLAIN = 262144 + 16384
     };
 
@@ -238,8 +239,8 @@ cdef extern from * nogil:
         EPL_IN
         EPL_OUT
         EPL_PLAIN
-        EPL_WANT_READ
-        EPL_ZERO_RETURN
+        EPL_READING
+        EPL_RECEIVED_SHUTDOWN
 
     ctypedef struct Wire:
         const char *received "in"
@@ -268,7 +269,8 @@ cdef extern from * nogil:
     int SSL_write "epl_SSL_write"(SSL *, const void *buffer, int size)
     int SSL_pending "epl_SSL_pending"(const SSL *)
     int SSL_shutdown "epl_SSL_shutdown"(SSL *)
-    int SSL_get_error "epl_SSL_get_error"(const SSL *, int result)
+    int SSL_want "epl_SSL_want"(const SSL *)
+    int SSL_get_shutdown "epl_SSL_get_shutdown"(const SSL *)
     const char *SSL_get_version "epl_SSL_get_version"(const SSL *)
     const char *OpenSSL_version "epl_OpenSSL_version"(int what)
     SSL_CTX *SSL_get_SSL_CTX "epl_SSL_get_SSL_CTX"(const SSL *)
@@ -410,9 +412,7 @@ cdef class DirectEngine(Engine):
     cdef Py_ssize_t _decrypt(self, char *buffer, Py_ssize_t room) except? -1:
         """As many records as there are and as fit: their size, 0 for the goodbye, -1 if there is none."""
         cdef int result = 1
-        cdef int error
         cdef Py_ssize_t size = 0
-        ERR_clear_error()  # SSL_get_error(3) takes what others have left there for ours
         while size < room:
             result = SSL_read(self._ssl, buffer + size, <int> min(room - size, 1 << 30))
             if result <= 0:
@@ -424,14 +424,14 @@ cdef class DirectEngine(Engine):
         self.pending = self._more()
         if result > 0:
             return size
-        error = SSL_get_error(self._ssl, result)
-        if error == EPL_WANT_READ:
+        # Not SSL_get_error(3), for which the thread's queue of errors would have to be cleared before each call.
+        if SSL_want(self._ssl) == EPL_READING:
             self.pending = False
             return size if size else -1
-        if error == EPL_ZERO_RETURN:
+        if SSL_get_shutdown(self._ssl) & EPL_RECEIVED_SHUTDOWN:
             self.pending = size > 0  # it is said again
             return size
-        exc = self._exception(error)
+        exc = exception()
         if not size:
             raise exc
         self._error = exc
@@ -442,21 +442,19 @@ cdef class DirectEngine(Engine):
         return self._wire.in_size > 0 or SSL_pending(self._ssl) > 0
 
     cpdef Py_ssize_t write(self, bytes data, Py_ssize_t offset) except? -1:
-        cdef int taken, error
+        cdef int taken
         if self._wire is NULL:
             return Engine.write(self, data, offset)
         epl_own(self._wire)
-        ERR_clear_error()
         taken = SSL_write(
             self._ssl, PyBytes_AS_STRING(data) + offset, <int> min(PyBytes_GET_SIZE(data) - offset, _RECORD)
         )
         self._count()
         if taken > 0:
             return taken
-        error = SSL_get_error(self._ssl, taken)
-        if error == EPL_WANT_READ:
+        if SSL_want(self._ssl) == EPL_READING:
             return 0
-        raise self._exception(error)
+        raise exception()
 
     cpdef Py_ssize_t flush(self, sock, int fd) except? -1:
         cdef Wire *wire = self._wire
@@ -494,10 +492,9 @@ cdef class DirectEngine(Engine):
             raise MemoryError
 
     cpdef bint shutdown(self) except *:
-        cdef int result, error
+        cdef int result
         if self._wire is NULL:
             return Engine.shutdown(self)
-        ERR_clear_error()
         result = SSL_shutdown(self._ssl)
         if result == 0:
             result = SSL_shutdown(self._ssl)  # ours is said; now the peer's
@@ -507,24 +504,24 @@ cdef class DirectEngine(Engine):
         self._count()
         if result > 0:
             return True
-        error = SSL_get_error(self._ssl, result)
-        if error == EPL_WANT_READ:
+        if SSL_want(self._ssl) == EPL_READING:
             return False
-        raise self._exception(error)
+        raise exception()
 
-    cdef _exception(self, int error):
-        """What the standard library would raise for this."""
-        cdef unsigned long code = ERR_peek_last_error()
-        if not code:
-            return ssl.SSLError(error, f"A failure in the SSL library occurred (SSL_get_error() is {error})")
-        library = text_of(ERR_lib_error_string(code)).removesuffix(" routines").upper()
-        reason = text_of(ERR_reason_error_string(code))
-        name = reason.upper().replace(" ", "_")
-        ERR_clear_error()
-        exc = ssl.SSLError(error, f"[{library}: {name}] {reason}")
-        exc.library = library
-        exc.reason = name
-        return exc
+
+cdef object exception():
+    """What the standard library would raise for the error that OpenSSL has just left."""
+    cdef unsigned long code = ERR_peek_last_error()
+    if not code:
+        return ssl.SSLError(ssl.SSL_ERROR_SYSCALL, "A failure in the SSL library occurred")
+    library = text_of(ERR_lib_error_string(code)).removesuffix(" routines").upper()
+    reason = text_of(ERR_reason_error_string(code))
+    name = reason.upper().replace(" ", "_")
+    ERR_clear_error()
+    exc = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{library}: {name}] {reason}")
+    exc.library = library
+    exc.reason = name
+    return exc
 
 
 cdef void forget(size_t sent) noexcept:

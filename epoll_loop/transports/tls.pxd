@@ -5,6 +5,7 @@ from epoll_loop.core.syscalls cimport Link, Queue
 from epoll_loop.transports.base cimport Transport, peer_of
 from epoll_loop.transports.engine cimport Engine, Nested
 from epoll_loop.transports.flow cimport WriteTransport
+from epoll_loop.transports.ktls cimport KernelEngine
 from epoll_loop.transports.stream cimport StreamTransport, take
 from epoll_loop.transports.writer cimport ByteWriter
 
@@ -16,9 +17,12 @@ cdef class TLS:
     cdef readonly object context
     cdef readonly object engine
     cdef readonly object handshake_timeout
+    cdef readonly bint in_kernel
     cdef readonly object server_hostname
     cdef readonly bint server_side
     cdef readonly object shutdown_timeout
+
+    cdef Engine new_engine(self, sock)
 
 
 cdef class Handshakes(Link):
@@ -86,9 +90,8 @@ cdef class TLSTransport(StreamTransport):
     cdef _activity(self)
 
 
-@cython.locals(engine=Engine, transport=TLSTransport)
+@cython.locals(transport=TLSTransport)
 cpdef TLSTransport open_tls(loop, sock, protocol, bint borrowed, TLS tls, waiter)
-@cython.locals(engine=Engine)
 cpdef TLSTransport accept_tls(loop, sock, int fd, peer, context, server, TLS tls)
 @cython.locals(engine=Engine, new=TLSTransport, secured=TLSTransport)
 cpdef TLSTransport start_tls(StreamTransport old, protocol, TLS tls, waiter, bytes received)

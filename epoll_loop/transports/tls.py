@@ -24,6 +24,7 @@ from epoll_loop.core.syscalls import Link, Queue
 from epoll_loop.transports.base import Transport, peer_of
 from epoll_loop.transports.engine import RECORD, Engine, Nested
 from epoll_loop.transports.flow import WriteTransport
+from epoll_loop.transports.ktls import KernelEngine
 from epoll_loop.transports.stream import StreamTransport, take
 from epoll_loop.transports.writer import ByteWriter
 
@@ -52,23 +53,39 @@ SHUTDOWN_TIMEOUT = 30.0
 class TLS:
     """What `ssl=` and the arguments that go with it ask for."""
 
-    __slots__ = ("context", "engine", "handshake_timeout", "server_hostname", "server_side", "shutdown_timeout")
+    __slots__ = (
+        "context",
+        "engine",
+        "handshake_timeout",
+        "in_kernel",
+        "server_hostname",
+        "server_side",
+        "shutdown_timeout",
+    )
 
     def __init__(
         self,
         context: Any,
         engine: Any,
+        in_kernel: bool,
         server_side: bool,
         server_hostname: str | None,
         handshake_timeout: float | None,
         shutdown_timeout: float | None,
     ) -> None:
         self.context = context
-        self.engine = engine  # the class, or what makes one of the same arguments
+        self.engine = engine  # the class
+        self.in_kernel = in_kernel
         self.server_side = server_side
         self.server_hostname = server_hostname
         self.handshake_timeout = HANDSHAKE_TIMEOUT if handshake_timeout is None else handshake_timeout
         self.shutdown_timeout = SHUTDOWN_TIMEOUT if shutdown_timeout is None else shutdown_timeout
+
+    def new_engine(self, sock: socket.socket | None) -> Engine:
+        """Return an engine for a connection."""
+        if self.in_kernel:
+            return KernelEngine(self.context, self.server_side, self.server_hostname, sock)
+        return self.engine(self.context, self.server_side, self.server_hostname)  # type: ignore[no-any-return]
 
 
 class Handshakes(Link):
@@ -370,6 +387,7 @@ class TLSTransport(StreamTransport):
         engine = self._engine
         queued = self._size - self._held
         sent = 0
+        self._stalled = False
         try:
             while queued and engine.unsent < _BATCH and self._established:
                 if self._first is None or self._rest is not None:
@@ -535,9 +553,8 @@ def open_tls(
     loop: Reactor, sock: socket.socket, protocol: Any, borrowed: bool, tls: TLS, waiter: Any
 ) -> TLSTransport:
     """Do what `open_stream()` does, and begin the handshake. `connection_made()` follows, and the future is done."""
-    engine = tls.engine(tls.context, tls.server_side, tls.server_hostname)
     transport = TLSTransport(
-        loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), None, tls, engine, waiter
+        loop, sock, sock.fileno(), peer_of(sock), syscalls.copy_context(), None, tls, tls.new_engine(sock), waiter
     )
     take(transport, sock, protocol, borrowed)
     return transport
@@ -545,8 +562,9 @@ def open_tls(
 
 def accept_tls(loop: Reactor, sock: Any, fd: int, peer: Any, context: Context, server: Any, tls: TLS) -> TLSTransport:
     """Return the transport of a connection that a listener has accepted."""
-    engine = tls.engine(tls.context, True, None)
-    return TLSTransport(loop, sock, fd, peer, context, server, tls, engine, None)
+    if tls.in_kernel and sock is None:
+        sock = syscalls.socket_of(fd, peer)
+    return TLSTransport(loop, sock, fd, peer, context, server, tls, tls.new_engine(sock), None)
 
 
 def start_tls(old: StreamTransport, protocol: Any, tls: TLS, waiter: Any, received: bytes) -> TLSTransport:
@@ -555,8 +573,10 @@ def start_tls(old: StreamTransport, protocol: Any, tls: TLS, waiter: Any, receiv
     if isinstance(old, TLSTransport):
         secured = old
         engine = Nested(tls.context, tls.server_side, tls.server_hostname, secured._engine)
-    else:
+    elif old._size or received:
         engine = tls.engine(tls.context, tls.server_side, tls.server_hostname)
+    else:
+        engine = tls.new_engine(old._socket())
     queued = old._unsent()
     if queued:
         engine.precede(queued)

@@ -31,7 +31,7 @@ def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callabl
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Once is enough to show that a test asks the right thing: asyncio's loop gets TCP pairs, and one engine, only."""
-    extra = [item for item in items if re.search(r"\[(.*-)?asyncio-((.*-)?direct\b|unix)", item.name)]
+    extra = [item for item in items if re.search(r"\[(.*-)?asyncio-((.*-)?(direct|kernel)\b|unix)", item.name)]
     config.hook.pytest_deselected(items=extra)
     items[:] = [item for item in items if item not in extra]
 
@@ -143,15 +143,16 @@ def silent() -> Iterator[tuple[str, int]]:
 # TLS
 
 
-@pytest.fixture(params=["direct", "object"])
+@pytest.fixture(params=["direct", "object", "kernel"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What TLS promises, it promises on both engines."""
+    """What TLS promises, it promises on all engines. That of kernel TLS works without the kernel's help, too."""
     name = request.param
-    engines = getattr(epoll_loop.net.tls, "ENGINES", {})
-    if name not in (engines or ["object"]):
+    if name == "kernel":
+        monkeypatch.setattr(epoll_loop.net.tls, "_in_kernel", lambda context: True)
+    elif name in epoll_loop.net.tls.ENGINES:
+        monkeypatch.setattr(epoll_loop.net.tls, "_engine", epoll_loop.net.tls.ENGINES[name])
+    else:
         pytest.skip(f"no {name} engine here")
-    if engines:
-        monkeypatch.setattr(epoll_loop.net.tls, "_engine", engines[name])
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""TLS in the kernel: the engine of connections whose context has `ssl.OP_ENABLE_KTLS`, where the kernel offers it.
+
+OpenSSL hands the keys to the kernel when the handshake is over, if it reads from and writes to the socket itself. So
+here `fill()` brings plaintext, `write()` sends, and there is never anything to flush. What the kernel does not do (a
+cipher, one of the directions), OpenSSL goes on doing. See the kernel's Documentation/networking/tls.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.transports.engine import RECORD, Engine
+
+try:
+    import ssl
+except ImportError:  # a Python built without OpenSSL
+    ssl = None  # type: ignore[assignment]
+
+_EAGAIN = errno.EAGAIN
+_RECORD = RECORD
+_RECV_SIZE = syscalls.RECV_SIZE
+_TCP_ULP = 31  # linux/tcp.h
+
+
+class KernelEngine(Engine):
+    """TLS by an object of `_ssl` that has the socket."""
+
+    __slots__ = ("_goodbye", "_ready", "_sock")
+
+    def __init__(self, context: Any, server_side: bool, server_hostname: str | None, sock: Any) -> None:
+        self._reset()
+        self.ssl_object = ssl.SSLObject.__new__(ssl.SSLObject)
+        self._sslobj = self.ssl_object._sslobj = context._wrap_socket(
+            sock, server_side, context._encode_hostname(server_hostname), owner=self.ssl_object
+        )
+        self._sock = sock
+        self._ready = False  # the handshake is over
+        self._goodbye = False
+
+    def handshake(self) -> bool:
+        try:
+            self.ssl_object.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except ssl.SSLEOFError:
+            raise ConnectionResetError("Connection closed by peer during the handshake") from None
+        except ssl.SSLError:
+            syscalls.try_recv(self._sock, _RECV_SIZE)  # closed with something unread, a socket takes back our alert
+            raise
+        self._ready = True
+        return True
+
+    def fill(self, sock: Any, fd: int) -> int:
+        if not self._ready or self._goodbye:
+            return 1  # handshake() and shutdown() read for themselves, until there is no more
+        chunks = []
+        size = 0
+        while size < _RECV_SIZE:
+            try:
+                data = self._sslobj.read(_RECORD)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except (ssl.SSLError, OSError) as exc:
+                if not chunks:
+                    if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                        return 0
+                    if type(exc) is OSError or isinstance(exc, ConnectionError):
+                        return -(exc.errno or errno.EIO)
+                    raise
+                size = _RECV_SIZE  # it is said again
+                break
+            if not data:
+                if not chunks:
+                    self._taken = b""
+                    self.pending = True
+                    return 1
+                size = _RECV_SIZE
+                break
+            chunks.append(data)
+            size += len(data)
+        if not chunks:
+            return -_EAGAIN
+        self._taken = b"".join(chunks)
+        self.pending = True
+        return size
+
+    def read(self) -> bytes | None:
+        data, self._taken = self._taken, None
+        self.pending = False
+        return data
+
+    def read_into(self, buffer: Any) -> int:
+        data = self.read()
+        if data is None:
+            return -1
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(data))
+        view[:count] = data[:count]
+        if count < len(data):
+            self._taken = data[count:]
+            self.pending = True
+        return count
+
+    def write(self, data: bytes, offset: int) -> int:
+        try:
+            return self._sslobj.write(memoryview(data)[offset:])  # type: ignore[no-any-return]
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+
+    def shutdown(self) -> bool:
+        self._goodbye = True
+        try:
+            self._sslobj.shutdown()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        return True
+
+
+def offered() -> bool:
+    """Return whether the kernel does TLS, by asking it for a connection."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as connection,
+        ):
+            connection.setsockopt(socket.IPPROTO_TCP, _TCP_ULP, b"tls")
+    except OSError:
+        return False
+    return True
