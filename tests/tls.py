@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import gc
+import select
 import socket
 import ssl
 import struct
@@ -39,9 +40,10 @@ def distrustful_context() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def pattern(size: int) -> bytes:
+def pattern(size: int, start: int = 0) -> bytes:
     """Bytes of which every four are different: an order to check."""
-    return struct.pack(f">{size // 4 + 1}I", *range(size // 4 + 1))[:size]
+    words = range(start // 4, (start + size) // 4 + 1)
+    return struct.pack(f">{len(words)}I", *words)[start % 4 :][:size]
 
 
 # Protocols
@@ -112,7 +114,7 @@ class Recorder(Calls, asyncio.Protocol):
 class BufferedRecorder(Calls, asyncio.BufferedProtocol):
     def __init__(self, size: int = 1000) -> None:
         super().__init__()
-        self.buffer: Any = bytearray(size)
+        self.buffer: Any = memoryview(bytearray(size))  # of a bytearray asyncio fills no more than a record
 
     def get_buffer(self, hint: int) -> Any:
         self.note("get_buffer")
@@ -120,7 +122,7 @@ class BufferedRecorder(Calls, asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         assert count
-        self.data += memoryview(self.buffer)[:count]
+        self.data += self.buffer[:count]
         self.note("buffer_updated")
 
 
@@ -259,6 +261,27 @@ def _read(peer: socket.socket, size: int) -> bytes:
 async def read(peer: socket.socket, size: int = 1 << 40) -> bytes:
     """Read that many bytes, or up to the end, in a thread."""
     return await asyncio.to_thread(_read, peer, size)
+
+
+def _exchange(peer: ssl.SSLSocket, data: bytes, size: int) -> bytes:
+    found = bytearray()
+    sent = 0
+    peer.setblocking(False)
+    while sent < len(data) or len(found) < size:
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if sent < len(data):
+                sent += peer.send(data[sent : sent + 65536])
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while len(found) < size:
+                found += peer.recv(65536)
+        select.select([peer], [peer] if sent < len(data) else [], [], 0 if len(found) == size else LIMIT)
+    peer.settimeout(LIMIT)
+    return bytes(found)
+
+
+async def exchange(peer: ssl.SSLSocket, data: bytes, size: int) -> bytes:
+    """Send this, and read that many bytes at the same time."""
+    return await asyncio.to_thread(_exchange, peer, data, size)
 
 
 def _rest(sock: socket.socket) -> None:
