@@ -162,10 +162,12 @@ async def test_a_buffer_that_is_a_bytearray(link: tls.Link) -> None:
         assert await protocol.until_data(300_000) == tls.pattern(300_000)
 
 
+@ours  # asyncio takes it for the end of the stream
 async def test_an_empty_buffer_is_an_error(link: tls.Link, reports: list[Any]) -> None:
     protocol = tls.BufferedRecorder(0)
     async with link(protocol) as peer:
-        peer.sendall(b"x")
+        with contextlib.suppress(OSError):  # what comes first may be a session ticket
+            peer.sendall(b"x")
         exc = await protocol.until_lost()
         assert isinstance(exc, Exception)
         assert [report["exception"] for report in reports] == [exc]
