@@ -138,17 +138,18 @@ def main() -> None:
     with Progress(
         *columns, console=console, refresh_per_second=2, transient=True, disable=not tty
     ) as progress:
-        task = progress.add_task("", total=len(rows) * arguments.rounds)
+        task = progress.add_task("", total=sum(min(row.enough, arguments.rounds) for row in rows.values()))
         for name, row in rows.items():
             subjects = [*(loop for loop in loops if loop in row.loops), *[BARE_C] * bool(row.limit)]
+            number = min(row.enough, arguments.rounds)
             rounds = results[name] = []
             progress.update(task, description=name)
-            measured = run_row(row, subjects, arguments.rounds, arguments.seconds, server_core, console.print)
+            measured = run_row(row, subjects, number, arguments.seconds, server_core, console.print)
             for one in measured:
                 rounds.append(one)
                 progress.advance(task)
                 if not tty:
-                    console.print(f"{name}, round {len(rounds)} of {arguments.rounds}")
+                    console.print(f"{name}, round {len(rounds)} of {number}")
             console.print(
                 f"[bold]{row.title}[/]", table(row, rounds, subjects, console.width < WIDTH), sep="\n"
             )

@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.load import build, generate
-from benchmarks.loops import LOOPS, why_not
+from benchmarks.load import build, fetch, generate
+from benchmarks.loops import ALL_LOOPS, LOOPS, why_not
 from benchmarks.processes import MeasurementError
+from benchmarks.tls import certificate
 
 HERE = Path(__file__).parent
 KEEP = HERE / ".build"  # where the files of --profile stay
@@ -50,6 +51,11 @@ class Row:
     short: int  # operations
     long: int
     load: Sequence[str] = ()  # a row of servers.py: the load generator and its options; else one of micro.py
+    path: str = ""  # over TLS: what tls.py is to fetch
+
+    @property
+    def loops(self) -> Sequence[str]:
+        return ALL_LOOPS if self.path else LOOPS
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ ROWS = {
     "cancel": Row("call_later + cancel", "cancel", 2_000, 20_000),
     "timers": Row("100,000 timers firing, per timer", "timers", 20_000, 120_000),
     "abort": Row("accept + abort, per connection", "abort", 500, 2_500, (*TCP, "--connect-abort")),
+    "https": Row("https, 1 KiB answers, 4 connections", "https", 500, 3_000, path="/1k"),
+    "https100k": Row("https, 100 KiB answers, 4 connections", "https", 100, 400, path="/100k"),
 }
 
 
@@ -90,11 +98,12 @@ def count(row: Row, loop: str, operations: int, profile: Path) -> int:
     callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--separate-recs=1"]
     python = [*callgrind, sys.executable, "-m"]
     connections = 0
-    if row.load:
+    served = bool(row.load or row.path)
+    if served:
         command = [*python, "benchmarks.servers", row.workload, "--loop", loop]
         # A server ends by itself when the last connection is gone: no signal, so no instant left to chance. With UDP
         # there is none; the signal comes after the last answer.
-        if row.load[0] == "load":
+        if row.load[:1] != ("datagrams",):
             connections = operations if "--connect-abort" in row.load else CONNECTIONS
         command += ["--exit-after-connections", str(connections)]
     else:
@@ -106,9 +115,12 @@ def count(row: Row, loop: str, operations: int, profile: Path) -> int:
         watchdog.start()
         try:
             wrong = ""
-            if row.load and process.stdout and (port := process.stdout.readline().strip()):
+            if served and process.stdout and (port := process.stdout.readline().strip()):
                 try:
-                    generate(*row.load, "--port", port, "--requests", operations)
+                    if row.path:
+                        fetch(int(port), CONNECTIONS, operations, row.path)
+                    else:
+                        generate(*row.load, "--port", port, "--requests", operations)
                     if not connections:
                         process.terminate()
                 except MeasurementError as error:
@@ -160,12 +172,12 @@ def measure(names: Sequence[str], loops: Sequence[str], jobs: int, console: Cons
         Progress(*columns, console=console, transient=True, disable=not tty) as progress,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        task = progress.add_task("counting", total=len(names) * len(loops))
+        pairs = [(name, loop) for name in names for loop in loops if loop in ROWS[name].loops]
+        task = progress.add_task("counting", total=len(pairs))
         futures = {}
-        for name in names:
-            for loop in loops:
-                paths = (Path(folder, f"{name}.{loop}.{run}") for run in ("short", "long"))
-                futures[pool.submit(count_both, ROWS[name], loop, *paths)] = name, loop
+        for name, loop in pairs:
+            paths = (Path(folder, f"{name}.{loop}.{run}") for run in ("short", "long"))
+            futures[pool.submit(count_both, ROWS[name], loop, *paths)] = name, loop
         try:
             for future in as_completed(futures):
                 name, loop = futures[future]
@@ -240,7 +252,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     names = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--only", type=names, default=list(ROWS), metavar="ROW,…", help="default: all")
-    parser.add_argument("--loops", type=names, default=list(LOOPS), metavar="LOOP,…", help=", ".join(LOOPS))
+    parser.add_argument("--loops", type=names, default=list(ALL_LOOPS), metavar="LOOP,…", help=", ".join(ALL_LOOPS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the counts of both runs")
     parser.add_argument("--profile", nargs=2, metavar=("ROW", "LOOP"), help="of one row: which functions")
@@ -248,7 +260,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.profile:
         arguments.only, arguments.loops = ([given] for given in arguments.profile)
-    for given, known in ((arguments.only, ROWS), (arguments.loops, LOOPS)):
+    for given, known in ((arguments.only, ROWS), (arguments.loops, ALL_LOOPS)):
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{', '.join(unknown)}: there is only {', '.join(known)}")
     return arguments
@@ -264,8 +276,12 @@ def main() -> None:
         )
     for program in ("load", "datagrams"):
         build(program)
+    certificate()
+    wanted = {loop for name in arguments.only for loop in ROWS[name].loops}
     loops = []
     for loop in arguments.loops:
+        if loop not in wanted:
+            continue
         if reason := why_not(loop):
             console.print(f"[yellow]{loop} is left out: {reason}[/]")
         else:
@@ -277,7 +293,9 @@ def main() -> None:
         profile(name, loop, arguments.top, console)
         return
     results = measure([name for name in ROWS if name in arguments.only], loops, arguments.jobs, console)
-    console.print(table(results, loops))
+    for among in (LOOPS, ALL_LOOPS):
+        if these := {name: counted for name, counted in results.items() if ROWS[name].loops == among}:
+            console.print(table(these, [loop for loop in loops if loop in among]))
     if arguments.json:
         figures = {
             name: {

@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import ExitStack, closing
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from benchmarks.processes import MeasurementError
+from benchmarks.tls import client_context
 
 HERE = Path(__file__).parent
 UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
@@ -64,6 +67,29 @@ def run_wrk(url: str, connections: int, seconds: float, *headers: str) -> dict[s
         wrk.send_signal(signal.SIGINT)  # -d takes whole seconds only; this ends it with its usual report
         output = wrk.communicate(timeout=10)[0]
     return parse_wrk(output)
+
+
+def fetch(port: int, connections: int, requests: int, path: str) -> None:
+    """Keep-alive GETs, one on each of the connections at a time.
+
+    A blocking client in Python: for a server that is slowed down. Raises MeasurementError where an answer is not a 200.
+    """
+    clients = [HTTPSConnection("127.0.0.1", port, timeout=60, context=client_context()) for _ in range(connections)]
+    with ExitStack() as stack:
+        try:
+            for client in clients:
+                stack.enter_context(closing(client)).connect()
+            for first in range(0, requests, connections):
+                busy = clients[: requests - first]
+                for client in busy:
+                    client.request("GET", path)
+                for client in busy:
+                    answer = client.getresponse()
+                    answer.read()
+                    if answer.status != 200:
+                        raise MeasurementError(f"not a 200: {answer.status} {answer.reason}")
+        except (OSError, HTTPException) as error:
+            raise MeasurementError(f"{type(error).__name__}: {error}") from error
 
 
 def parse_wrk(output: str) -> dict[str, float]:

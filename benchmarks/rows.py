@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from benchmarks import tls
 from benchmarks.load import build, run_datagrams, run_http, run_https, run_load
 from benchmarks.loops import ALL_LOOPS, LOOPS
 from benchmarks.processes import MeasurementError, Process
-from benchmarks.tls import certificate, client_context
 
 CONNECTIONS = 32
 ECHO_BYTES = 1024
@@ -58,6 +58,7 @@ class Row:
     unit: str = "requests"
     part: float = 1.0  # of the seconds of a cell: what varies little needs less, what begins with handshakes more
     fresh: bool = False  # every cell in a process of its own
+    enough: int = 1000  # rounds, where they are long and all alike
     limit: tuple[str, ...] = ()  # a C program to run beside the loops, and its options
     tls: bool = False
     needs: str = ""  # a program that has to be on PATH
@@ -133,11 +134,6 @@ def resident(few: int, many: int, connect: Callable[[int], socket.socket]) -> Ce
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port))
-
-
-def connect_tls(port: int) -> socket.socket:
-    """After its handshake; that of the server ends with the client's last message, on its way by then."""
-    return client_context().wrap_socket(connect(port))
 
 
 def settled(process: Process, descriptors: int) -> int:
@@ -246,7 +242,7 @@ ROWS: Mapping[str, Row] = {
         ("servers", "https"),
         https("/1k"),
         RATE + CPU + LATENCY,
-        part=2,
+        part=1.5,
         tls=True,
         needs="wrk",
     ),
@@ -255,7 +251,7 @@ ROWS: Mapping[str, Row] = {
         ("servers", "https"),
         https("/100k"),
         RATE + CPU + LATENCY,
-        part=2,
+        part=1.5,
         tls=True,
         needs="wrk",
     ),
@@ -273,20 +269,21 @@ ROWS: Mapping[str, Row] = {
         ("servers", "aiohttps"),
         https("/plain"),
         RATE + CPU + LATENCY,
-        part=2,
+        part=1.5,
         tls=True,
         needs="wrk",
     ),
     "idletls": Row(
         f"idle asyncio.Protocol connections over TLS, {MANY_TLS:,} added to {FEW_TLS:,}",
         ("servers", "idletls"),
-        resident(FEW_TLS, MANY_TLS, connect_tls),
+        resident(FEW_TLS, MANY_TLS, tls.connect),
         (
             Column("resident bytes each", "bytes"),
             Column("x uvloop", "bytes", "uvloop", ".2f"),
             Column("x asyncio", "bytes", "asyncio", ".2f"),
         ),
         fresh=True,
+        enough=2,
         tls=True,
     ),
 }
@@ -298,5 +295,5 @@ def start(row: Row, loop: str, core: int | None) -> Process:
         return Process([build(program), *options], core)
     module, workload = row.subject
     if row.tls:
-        certificate()
+        tls.certificate()
     return Process([sys.executable, "-m", f"benchmarks.{module}", workload, "--loop", loop], core)

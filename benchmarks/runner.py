@@ -10,6 +10,7 @@ from benchmarks.processes import MeasurementError
 from benchmarks.rows import Row, Sample, start
 
 WARM_UP = 0.15  # seconds, once for every process
+WARM_UP_TLS = 0.4  # has handshakes before the first request
 
 
 def run_row(
@@ -57,7 +58,8 @@ def run_row(
         for loop in loops:
             stack.callback(finish, loop)
 
+        warm_up = 0 if row.fresh else WARM_UP_TLS if row.tls else WARM_UP
         for loop in loops:
-            cell(loop, 0 if row.fresh else WARM_UP * max(row.part, 1))
+            cell(loop, warm_up)
         for _ in range(rounds):
             yield {loop: cell(loop, seconds * row.part) for loop in loops}

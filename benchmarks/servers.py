@@ -258,7 +258,7 @@ WORKLOADS: dict[str, Starter] = {
     "abort": protocol_server(Abort),
     "idle": protocol_server(Idle),
     "https": protocol_server(Http, server_context),
-    "handshakes": protocol_server(Handshake, partial(server_context, resumption=False)),
+    "handshakes": protocol_server(Handshake, partial(server_context, tickets=False)),
     "aiohttps": aiohttps,
     "idletls": protocol_server(Idle, server_context),
 }

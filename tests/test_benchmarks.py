@@ -1,17 +1,24 @@
 """The benchmark's own arithmetic, and its C programs one against the other."""
 
+import asyncio
+import io
 import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from benchmarks import tls
+from benchmarks.__main__ import feasible
 from benchmarks.figures import Spread, figure
-from benchmarks.load import parse_wrk, run_datagrams, run_load
-from benchmarks.processes import MeasurementError, siblings
-from benchmarks.rows import BARE_C, ROWS, start
+from benchmarks.load import fetch, parse_wrk, run_datagrams, run_load
+from benchmarks.loops import TLS_LOOPS, check_transport
+from benchmarks.processes import MeasurementError, Process, siblings
+from benchmarks.rows import BARE_C, ROWS, resident, start
 from benchmarks.runner import run_row
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
@@ -262,3 +269,109 @@ def test_a_process_that_cannot_do_the_row_is_told_once() -> None:
     assert len(said) == 1
     assert "asyncio: ends with status 2: " in said[0]
     assert "invalid choice: 'nonsense'" in said[0]
+
+
+@pytest.fixture
+def tls_server(request: pytest.FixtureRequest) -> Iterator[tuple[Process, int]]:
+    """The server of a row, on a loop."""
+    row, loop = request.param
+    if loop.endswith("aiofastnet"):
+        pytest.importorskip("aiofastnet")
+    process = start(ROWS[row], loop, None)
+    yield process, int(process.readline())
+    process.stop()
+
+
+def on(row: str, *loops: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("tls_server", [(row, loop) for loop in loops], indirect=True)
+
+
+@on("https", "asyncio", *TLS_LOOPS)
+def test_https_answers_what_the_path_says(tls_server: tuple[Process, int]) -> None:
+    process, port = tls_server
+    for path in ("/1k", "/100k"):
+        fetch(port, 3, 7, path)
+    with pytest.raises(MeasurementError, match="not a 200: 404"):
+        fetch(port, 1, 1, "/")
+    process.check()
+
+
+@on("https", "asyncio")
+def test_https_puts_a_request_together_and_closes_where_it_is_told(tls_server: tuple[Process, int]) -> None:
+    with tls.connect(tls_server[1]) as client, client.makefile("rb") as answers:
+        for size in (1024, 100 * 1024):
+            client.sendall(b"GET /%dk HTTP/1.1\r\nHost: " % (size // 1024))
+            client.sendall(b"localhost\r\n\r\n")
+            head = [answers.readline() for _ in range(3)]
+            assert head == [b"HTTP/1.1 200 OK\r\n", b"Content-Length: %d\r\n" % size, b"\r\n"]
+            assert len(answers.read(size)) == size
+        client.sendall(b"GET /1k HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answers.read().endswith(b"\r\nConnection: close\r\n\r\n" + b"x" * 1024)
+
+
+def come_back(port: int, newest: ssl.TLSVersion) -> bool | None:
+    """Whether a client that comes a second time is spared the full handshake."""
+    context = tls.client_context()
+    context.maximum_version = newest
+    session = None
+    for _ in range(2):
+        plain = socket.create_connection(("127.0.0.1", port))
+        with context.wrap_socket(plain, session=session) as client:
+            client.sendall(b"GET /1k HTTP/1.1\r\nConnection: close\r\n\r\n")
+            while client.recv(65536):
+                pass
+            session, reused = client.session, client.session_reused
+    return reused
+
+
+@on("https", "asyncio")
+def test_a_client_may_come_back_with_its_session(tls_server: tuple[Process, int]) -> None:
+    assert come_back(tls_server[1], ssl.TLSVersion.TLSv1_3)
+
+
+@on("handshakes", "asyncio")
+def test_every_handshake_is_a_full_one(tls_server: tuple[Process, int]) -> None:
+    process, port = tls_server
+    assert not come_back(port, ssl.TLSVersion.TLSv1_3)
+    process.check()
+
+
+@on("handshakes", "asyncio", "uvloop")
+def test_a_session_that_is_reused_ends_the_server(tls_server: tuple[Process, int]) -> None:
+    process, port = tls_server
+    with pytest.raises(OSError):
+        come_back(port, ssl.TLSVersion.TLSv1_2)  # its sessions need no ticket
+    with pytest.raises(MeasurementError, match="status 1"):
+        process.readline()
+    assert process.complaint() == "a TLS session was reused"
+
+
+def test_transports_of_another_package_are_found_out() -> None:
+    transport = asyncio.Transport()
+    check_transport("asyncio", transport)
+    with pytest.raises(TypeError, match=r"asyncio\+aiofastnet runs on asyncio.transports.Transport"):
+        check_transport("asyncio+aiofastnet", transport)
+
+
+@on("aiohttps", "asyncio")
+def test_aiohttp_over_tls(tls_server: tuple[Process, int]) -> None:
+    fetch(tls_server[1], 2, 5, "/plain")
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk")
+def test_a_cell_of_wrk_over_tls() -> None:
+    (cells,) = run_row(ROWS["https"], ["asyncio"], rounds=1, seconds=1, say=lambda text: None)
+    assert cells["asyncio"]["requests"] > 0
+
+
+def test_an_idle_connection_over_tls_has_its_price() -> None:
+    row = replace(ROWS["idletls"], cell=resident(5, 50, tls.connect))
+    (cells,) = run_row(row, ["asyncio"], rounds=1, seconds=1)
+    assert cells["asyncio"]["bytes"] > 1000
+
+
+def test_rows_without_their_program_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.__main__.shutil.which", lambda name: None)
+    console = Console(file=io.StringIO(), width=200)
+    assert list(feasible(["idletls", "https", "echo", "aiohttps"], console)) == ["echo", "idletls"]
+    assert console.file.getvalue() == "https, aiohttps: left out, wrk is not on PATH\n"
