@@ -43,9 +43,12 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     if name == "epoll_loop-object":
         os.environ["EPOLL_LOOP_TLS"] = "object"
     import epoll_loop
+    from epoll_loop.net.tls import WHY_NOT_DIRECT
 
     if epoll_loop.COMPILED is pure:
         raise ImportError(f"epoll_loop is here in its {'compiled' if pure else 'pure'} build only")
+    if name == "epoll_loop-object" and WHY_NOT_DIRECT:
+        raise ImportError(f"it is the only TLS engine of epoll_loop here: {WHY_NOT_DIRECT}")
     return epoll_loop.new_event_loop()
 
 
@@ -55,11 +58,15 @@ def but_for_resets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         loop.default_exception_handler(context)
 
 
+def package(name: str) -> str:
+    """The package whose transports the contestant has."""
+    return name.rpartition("+")[2].partition("-")[0]
+
+
 def check_transport(name: str, transport: object) -> None:
-    """Raises TypeError where a contestant with transports of a package of its own is on other ones."""
-    _, _, package = name.partition("+")
+    """Raises TypeError where the transport is not of the contestant's package."""
     kind = type(transport)
-    if package and kind.__module__.partition(".")[0] != package:
+    if kind.__module__.partition(".")[0] != package(name):
         raise TypeError(f"{name} runs on {kind.__module__}.{kind.__qualname__}")
 
 
@@ -68,7 +75,7 @@ def version(name: str) -> str:
     if name == "asyncio":
         return sys.version.split()[0]
     try:
-        return importlib.metadata.version(name.rpartition("+")[2].partition("-")[0])
+        return importlib.metadata.version(package(name))
     except importlib.metadata.PackageNotFoundError:
         return "not installed as a package"
 

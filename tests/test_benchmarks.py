@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from benchmarks import tls
 from benchmarks.__main__ import feasible
 from benchmarks.figures import Spread, figure
 from benchmarks.load import fetch, parse_wrk, run_datagrams, run_load
-from benchmarks.loops import TLS_LOOPS, check_transport
+from benchmarks.loops import ALL_LOOPS, check_transport, why_not
 from benchmarks.processes import MeasurementError, Process, siblings
 from benchmarks.rows import BARE_C, ROWS, resident, start
 from benchmarks.runner import run_row
@@ -275,8 +276,8 @@ def test_a_process_that_cannot_do_the_row_is_told_once() -> None:
 def tls_server(request: pytest.FixtureRequest) -> Iterator[tuple[Process, int]]:
     """The server of a row, on a loop."""
     row, loop = request.param
-    if loop.endswith("aiofastnet"):
-        pytest.importorskip("aiofastnet")
+    if reason := why_not(loop):
+        pytest.skip(f"no {loop}: {reason}")
     process = start(ROWS[row], loop, None)
     yield process, int(process.readline())
     process.stop()
@@ -286,7 +287,7 @@ def on(row: str, *loops: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("tls_server", [(row, loop) for loop in loops], indirect=True)
 
 
-@on("https", "asyncio", *TLS_LOOPS)
+@on("https", *ALL_LOOPS)
 def test_https_answers_what_the_path_says(tls_server: tuple[Process, int]) -> None:
     process, port = tls_server
     for path in ("/1k", "/100k"):
@@ -339,7 +340,7 @@ def test_every_handshake_is_a_full_one(tls_server: tuple[Process, int]) -> None:
 @on("handshakes", "asyncio", "uvloop")
 def test_a_session_that_is_reused_ends_the_server(tls_server: tuple[Process, int]) -> None:
     process, port = tls_server
-    with pytest.raises(OSError):
+    with suppress(OSError):
         come_back(port, ssl.TLSVersion.TLSv1_2)  # its sessions need no ticket
     with pytest.raises(MeasurementError, match="status 1"):
         process.readline()
