@@ -90,6 +90,7 @@ def http(path: str) -> Cell:
 
 
 def https(path: str, *headers: str) -> Cell:
+    """The handshakes that a run of wrk begins with are in the figures."""
     return throughput(lambda process, port, seconds: run_https(int(port), CONNECTIONS, seconds, path, *headers))
 
 
@@ -258,6 +259,7 @@ ROWS: Mapping[str, Row] = {
     "handshakes": Row(
         "https, 1 KiB answers, a connection and a full handshake for each, 32 at a time",
         ("servers", "handshakes"),
+        # wrk has about as much to do for a handshake as the server: CPU time tells more than the rate.
         https("/1k", "Connection: close"),
         RATE + CPU,
         unit="handshakes",

@@ -37,7 +37,7 @@ class Connections:
         self._come = self._there = 0
 
     def made(self, transport: object = None) -> None:
-        if transport and not self._come:
+        if transport is not None and not self._come:
             try:
                 check_transport(self._loop, transport)
             except TypeError as error:
