@@ -276,7 +276,7 @@ ROWS: Mapping[str, Row] = {
         needs="wrk",
     ),
     "idletls": Row(
-        f"idle asyncio.Protocol connections over TLS, {MANY_TLS:,} added to {FEW_TLS:,}",
+        f"idle asyncio.Protocol connections over TLS, {MANY_TLS:,} added to {FEW_TLS:,} one after the other",
         ("servers", "idletls"),
         resident(FEW_TLS, MANY_TLS, tls.connect),
         (
