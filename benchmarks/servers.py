@@ -116,7 +116,7 @@ class Http(Idle):
             return
         self.head = b""
         path = head[4 : head.find(b" ", 4)]
-        if b"\r\nConnection: close\r\n" in head:
+        if head.find(b"\r\nConnection: close\r\n") >= 0:  # `in` makes and drops a TypeError at every call
             self.transport.write(LAST_ANSWERS.get(path, NOT_FOUND))
             self.transport.close()
         else:
