@@ -89,7 +89,9 @@ def tls_of(
 
 
 def _in_kernel(context: SSLContext) -> bool:
-    return bool(getattr(context, "options", 0) & _OP_ENABLE_KTLS) and _kernel_offers()
+    if type(context).wrap_bio is not _ssl.SSLContext.wrap_bio:
+        return False  # it is to be called: the kernel's engine does not
+    return bool(context.options & _OP_ENABLE_KTLS) and _kernel_offers()
 
 
 @functools.cache
@@ -115,8 +117,8 @@ class Securing(Reactor):
     ) -> Any:
         """Go on with TLS on an open connection; return the transport that the protocol has to use from now on.
 
-        TypeError for another kind of transport or context, ConnectionError if it is closing. If the handshake fails, or is cancelled, the connection is
-        closed. See `loop.start_tls()` of asyncio.
+        TypeError for another kind of transport or context, ConnectionError if it is closing. If the handshake fails,
+        or is cancelled, the connection is closed. See `loop.start_tls()` of asyncio.
         """
         if _ssl is None:
             raise RuntimeError("Python ssl module is not available")

@@ -156,9 +156,12 @@ class Engine:
         return taken
 
     def flush(self, sock: Any, fd: int) -> int:
-        """Send: the number of bytes that the kernel took, or -errno."""
+        """Send all that is unsent: the number of bytes that the kernel took, or -errno."""
         if self._taken is None:
             self._taken = self._outgoing.read()
+        elif self._outgoing.pending:
+            self._taken = self._taken[self._sent :] + self._outgoing.read()
+            self._sent = 0
         sent = syscalls.send(sock, fd, self._taken, self._sent)
         if sent >= 0:
             self._sent += sent

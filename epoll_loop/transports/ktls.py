@@ -56,7 +56,7 @@ class KernelEngine(Engine):
     def fill(self, sock: Any, fd: int) -> int:
         if not self._ready or self._goodbye:
             return 1  # handshake() and shutdown() read for themselves, until there is no more
-        chunks = []
+        chunks: list[bytes] = []
         size = 0
         while size < _RECV_SIZE:
             try:

@@ -406,6 +406,8 @@ class TLSTransport(StreamTransport):
                 self._peer_ended |= engine.shutdown()
             if engine.unsent:
                 sent = engine.flush(self._sock, self.fd)
+                if sent == 0 and engine.unsent:
+                    self._stalled = True  # the engine inside it is
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

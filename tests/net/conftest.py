@@ -144,15 +144,17 @@ def silent() -> Iterator[tuple[str, int]]:
 
 
 @pytest.fixture(params=["direct", "object", "kernel"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What TLS promises, it promises on all engines. That of kernel TLS works without the kernel's help, too."""
-    name = request.param
+    name: str = request.param
     if name == "kernel":
-        monkeypatch.setattr(epoll_loop.net.tls, "_in_kernel", lambda context: True)
+        monkeypatch.setattr(epoll_loop.net.tls, "_kernel_offers", lambda: True)
+        monkeypatch.setattr(epoll_loop.net.tls, "_OP_ENABLE_KTLS", ssl.OP_ALL)  # which every context has
     elif name in epoll_loop.net.tls.ENGINES:
         monkeypatch.setattr(epoll_loop.net.tls, "_engine", epoll_loop.net.tls.ENGINES[name])
     else:
         pytest.skip(f"no {name} engine here")
+    return name
 
 
 @pytest.fixture

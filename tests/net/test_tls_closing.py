@@ -35,7 +35,6 @@ async def test_both_ends_say_goodbye(link: tls.Link) -> None:
         assert protocol.calls.count("connection_lost") == 1
 
 
-@pytest.mark.xfail(run=False, reason="the new transport")
 @ours  # the second close() takes asyncio's transport out of service
 async def test_closed_twice(link: tls.Link) -> None:
     protocol = tls.Recorder()

@@ -52,8 +52,10 @@ def native() -> Native:
 
 
 @pytest.fixture
-def older(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+def older(server_context: ssl.SSLContext, client_context: ssl.SSLContext, engine: str) -> None:
     """TLS 1.2, where the client may ask for a renegotiation too."""
+    if engine == "kernel":
+        pytest.skip("OpenSSL has no renegotiation with kernel TLS; and with a socket of its own, its SSL_write() reads")
     client_context.maximum_version = ssl.TLSVersion.TLSv1_2
     server_context.options |= ALLOW_CLIENT_RENEGOTIATION
 
