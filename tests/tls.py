@@ -295,6 +295,14 @@ async def end_of(sock: socket.socket) -> None:
     await asyncio.to_thread(_rest, sock)
 
 
+def hello(context: ssl.SSLContext) -> bytes:
+    """What a client begins with."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
 def plain(peer: ssl.SSLSocket) -> socket.socket:
     """Take the TLS off a peer, without a word to the other end."""
     return socket.socket(fileno=peer.detach())

@@ -152,7 +152,9 @@ async def test_a_handshake_that_can_not_be(beginning: tls.Beginning, misbehave: 
 
 
 @pytest.mark.usefixtures("version")
-async def test_a_reset_in_the_middle_of_the_handshake(beginning: tls.Beginning, version: Any) -> None:
+async def test_a_reset_in_the_middle_of_the_handshake(
+    beginning: tls.Beginning, client_context: ssl.SSLContext
+) -> None:
     """After the first flight, from the client or to it."""
     protocol = tls.Recorder()
     async with beginning(lambda: protocol) as (peer, connecting):
@@ -160,7 +162,7 @@ async def test_a_reset_in_the_middle_of_the_handshake(beginning: tls.Beginning, 
             assert await asyncio.to_thread(peer.recv, 65536)
             peer.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")  # the head of a ServerHello
         else:
-            peer.sendall(hello(version))
+            peer.sendall(tls.hello(client_context))
             assert await asyncio.to_thread(peer.recv, 1)
         tls.reset(peer)
         if connecting is not None:
@@ -168,17 +170,6 @@ async def test_a_reset_in_the_middle_of_the_handshake(beginning: tls.Beginning, 
                 await connecting
         await tls.turns()
     assert protocol.calls == []
-
-
-def hello(version: ssl.TLSVersion) -> bytes:
-    """What a client begins with."""
-    context = tls.client_context()
-    context.minimum_version = context.maximum_version = version
-    outgoing = ssl.MemoryBIO()
-    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 async def test_others_are_not_disturbed(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
