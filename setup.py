@@ -2,7 +2,7 @@
 
 A build without extensions is a complete build. So whatever goes wrong while compiling (no compiler, no Python
 headers, a refused flag) leaves the pure build and one line that says so; `EPOLL_LOOP_REQUIRE_EXT=1` makes it
-an error. `EPOLL_LOOP_CFLAGS` replaces the C flags, by default `-O3 -g1`: perf needs the symbols.
+an error. `EPOLL_LOOP_CFLAGS` replaces the C flags, by default `-O2 -g1`: perf needs the symbols.
 """
 
 import os
@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 REQUIRED = os.environ.get("EPOLL_LOOP_REQUIRE_EXT", "") not in ("", "0")
-CFLAGS = os.environ.get("EPOLL_LOOP_CFLAGS", "-O3 -g1").split()
+CFLAGS = os.environ.get("EPOLL_LOOP_CFLAGS", "-O2 -g1").split()
 JOBS = 2
 DIRECTIVES = {
     "language_level": 3,
