@@ -227,7 +227,7 @@ class Nested(Engine):
         return sent
 
     def _hand_on(self) -> None:
-        data = self._taken or self._outgoing.read()
+        data = self._outgoing.read() if self._taken is None else self._taken + self._outgoing.read()
         offset = 0
         while offset < len(data):
             taken = self._inner.write(data, offset)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 try:
     import ssl
+    from asyncio.sslproto import _SSLProtocolTransport
 except ImportError:  # a Python built without OpenSSL
     ssl = None  # type: ignore[assignment]
 
@@ -168,6 +169,10 @@ class TLSTransport(StreamTransport):
         self._progress = False  # something was sent since the timer was set
         self._timer: Any = None
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return _SSLProtocolTransport  # an asyncio.Transport, and some programs look for TLS by this name
+
     # The handshake
 
     def _open(self, protocol: Any) -> None:
@@ -269,7 +274,7 @@ class TLSTransport(StreamTransport):
         """Receive once; return False if nothing came, and what that means was done."""
         count = self._engine.fill(self._sock, self.fd)
         if count > 0:
-            self.readable = self.ended or count == _RECV_SIZE  # see StreamTransport.turn()
+            self.readable = self.ended or count >= _RECV_SIZE  # see StreamTransport.turn()
             return True
         if count < 0:
             self._read_failed(-count)
