@@ -29,7 +29,6 @@ async def test_write_in_connection_made(link: tls.Link) -> None:
 
 
 @kinds
-@pytest.mark.usefixtures("version")
 async def test_write_in_data_received(link: tls.Link, kind: Any) -> None:
     protocol = kind()
     sent = [0]
@@ -142,7 +141,6 @@ async def test_a_callback_that_fails(link: tls.Link, where: str, reports: list[A
 # BufferedProtocol, and protocols that change
 
 
-@pytest.mark.usefixtures("version")
 @pytest.mark.parametrize("size", [1, 7, 1000, 16384, 100_000])
 async def test_buffers_of_many_sizes(link: tls.Link, size: int) -> None:
     """The same one each time."""

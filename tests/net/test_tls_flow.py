@@ -57,14 +57,15 @@ async def test_what_is_buffered_is_counted_once(link: tls.Link) -> None:
         assert transport.get_write_buffer_size() == 0
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131072)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131072)
         size = 0
-        for _ in range(100):
+        for _ in range(50):
             transport.write(tls.pattern(100_000, size))
             size += 100_000
             assert transport.get_write_buffer_size() <= size * 1.01 + 1000  # a record has its own bytes
         await tls.turns()
         before = transport.get_write_buffer_size()
-        assert size - 8_000_000 < before <= size * 1.01 + 1000  # the rest is in the kernel, and at the peer
+        assert size - 4_000_000 < before <= size * 1.01 + 1000  # the rest is in the kernel, and at the peer
         assert await tls.read(peer, size // 2) == tls.pattern(size // 2)
         assert await tls.read(peer, size - size // 2) == tls.pattern(size - size // 2, size // 2)
         async with asyncio.timeout(tls.LIMIT):
@@ -156,7 +157,7 @@ async def test_paused_is_bounded(link: tls.Link) -> None:
     sent = [0]
 
     def pour(peer: ssl.SSLSocket) -> None:
-        peer.settimeout(0.2)
+        peer.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
             while sent[0] < 100_000_000:
                 sent[0] += peer.send(bytes(65536))

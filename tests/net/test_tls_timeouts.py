@@ -121,11 +121,13 @@ async def test_nothing_is_left_of_a_failed_handshake(server_context: ssl.SSLCont
             gc.enable()
 
 
-async def test_a_handshake_cancels_its_timer(link: tls.Link) -> None:
+async def test_a_handshake_cancels_its_timer(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
     """Who is connected has no time limit any more."""
     protocol = tls.Recorder()
-    async with link(protocol, ssl_handshake_timeout=0.2) as peer:
-        await asyncio.sleep(0.25)
+    async with tls.accepted(protocol, server_context, client_context, ssl_handshake_timeout=0.2) as peer:
+        await asyncio.sleep(0.21)
         peer.sendall(b"x")
         assert await protocol.until_data(1) == b"x"
 
