@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 from unittest import mock
 
 import pytest
-import trustme
 from raw import now
 
 ASYNCIO_TOO = True
@@ -139,20 +138,15 @@ async def test_a_transport_without_flow_control(source: BinaryIO) -> None:
         await now().sendfile(Simple(), source)
 
 
-async def test_tls(tmp_path: Path) -> None:
+async def test_tls(tmp_path: Path, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         received.set_result(await reader.read())
         writer.close()
 
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
     received: asyncio.Future[bytes] = now().create_future()
     (tmp_path / "file").write_bytes(CONTENT)
     with open(tmp_path / "file", "rb") as file:
-        async with await asyncio.start_server(read_all, "127.0.0.1", 0, ssl=context) as server:
+        async with await asyncio.start_server(read_all, "127.0.0.1", 0, ssl=server_context) as server:
             address = server.sockets[0].getsockname()
             _, writer = await asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost")
             writer.write(b"before")

@@ -11,7 +11,6 @@ import tls
 
 ASYNCIO_TOO = True
 pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
-ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 CLIENT = tls.AUTHORITY.issue_cert("client@example.org")
 

@@ -15,7 +15,6 @@ import tls
 
 ASYNCIO_TOO = True
 pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
-ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 ALLOW_CLIENT_RENEGOTIATION = 0x100  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION, from OpenSSL 3.0 on not the default
 SIZE = 300_000

@@ -12,7 +12,6 @@ import tls
 
 ASYNCIO_TOO = True
 pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
-ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
 
 kinds = pytest.mark.parametrize("kind", [tls.Recorder, tls.BufferedRecorder], ids=["Protocol", "BufferedProtocol"])
