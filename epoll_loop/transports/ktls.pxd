@@ -20,3 +20,7 @@ cdef class KernelEngine(Engine):
     cpdef Py_ssize_t read_into(self, buffer) except? -1
     cpdef Py_ssize_t write(self, bytes data, Py_ssize_t offset) except? -1
     cpdef bint shutdown(self) except *
+
+
+cdef Py_ssize_t _count_of(exc) except? -1
+cdef _clear(exc)

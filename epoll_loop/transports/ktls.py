@@ -50,6 +50,9 @@ class KernelEngine(Engine):
         except ssl.SSLError:
             syscalls.try_recv(self._sock, _RECV_SIZE)  # closed with something unread, a socket takes back our alert
             raise
+        except OSError as exc:
+            _clear(exc)
+            raise
         self._ready = True
         return True
 
@@ -63,29 +66,25 @@ class KernelEngine(Engine):
                 data = self._sslobj.read(_RECORD)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
-            except (ssl.SSLError, OSError) as exc:
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except OSError as exc:  # also an ssl.SSLError
                 if not chunks:
-                    if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-                        return 0
-                    if type(exc) is OSError or isinstance(exc, ConnectionError):
-                        return -(exc.errno or errno.EIO)
-                    raise
+                    return _count_of(exc)
                 size = _RECV_SIZE  # it is said again
                 break
-            if not data:
-                if not chunks:
-                    self._taken = b""
-                    self.pending = True
-                    return 1
-                size = _RECV_SIZE
+            if not data and chunks:
+                size = _RECV_SIZE  # the goodbye is, too
                 break
             chunks.append(data)
             size += len(data)
+            if not data:
+                break
         if not chunks:
             return -_EAGAIN
         self._taken = b"".join(chunks)
         self.pending = True
-        return size
+        return size or 1
 
     def read(self) -> bytes | None:
         data, self._taken = self._taken, None
@@ -109,6 +108,9 @@ class KernelEngine(Engine):
             return self._sslobj.write(memoryview(data)[offset:])  # type: ignore[no-any-return]
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
+        except OSError as exc:
+            _clear(exc)
+            raise
 
     def shutdown(self) -> bool:
         self._goodbye = True
@@ -116,7 +118,30 @@ class KernelEngine(Engine):
             self._sslobj.shutdown()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
+        except OSError as exc:
+            _clear(exc)
+            raise
         return True
+
+
+def _count_of(exc: OSError) -> int:
+    """What recv(2) would have returned for an error of the stream; the others are raised."""
+    _clear(exc)
+    if isinstance(exc, ssl.SSLEOFError):
+        return 0
+    if isinstance(exc, ssl.SSLError) or not exc.errno:
+        raise exc
+    return -exc.errno
+
+
+def _clear(exc: OSError) -> None:
+    # Python 3.14 leaves the failed system call in OpenSSL's queue of errors, as if it were the next connection's too.
+    # There is no function for this, but one that does it before it fails.
+    if not isinstance(exc, ssl.SSLError):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("none")
+        except ssl.SSLError:
+            pass
 
 
 def offered() -> bool:

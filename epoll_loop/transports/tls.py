@@ -227,6 +227,8 @@ class TLSTransport(StreamTransport):
         self._waiter = None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if self._tls.in_kernel:
+            self.readable = True  # nobody has looked for more than the handshake
         if self._has_input():
             self.carry_over()
 
