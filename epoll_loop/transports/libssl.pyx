@@ -39,6 +39,7 @@ cdef extern from * nogil:
         F(int, SSL_pending, (const SSL *)) \\
         F(int, SSL_shutdown, (SSL *)) \\
         F(int, SSL_want, (const SSL *)) \\
+        F(int, SSL_in_init, (const SSL *)) \\
         F(int, SSL_get_shutdown, (const SSL *)) \\
         F(const char *, SSL_get_version, (const SSL *)) \\
         F(const char *, OpenSSL_version, (int)) \\
@@ -270,6 +271,7 @@ cdef extern from * nogil:
     int SSL_pending "epl_SSL_pending"(const SSL *)
     int SSL_shutdown "epl_SSL_shutdown"(SSL *)
     int SSL_want "epl_SSL_want"(const SSL *)
+    int SSL_in_init "epl_SSL_in_init"(const SSL *)
     int SSL_get_shutdown "epl_SSL_get_shutdown"(const SSL *)
     const char *SSL_get_version "epl_SSL_get_version"(const SSL *)
     const char *OpenSSL_version "epl_OpenSSL_version"(int what)
@@ -428,7 +430,8 @@ cdef class DirectEngine(Engine):
         if SSL_want(self._ssl) == EPL_READING:
             self.pending = False
             return size if size else -1
-        if SSL_get_shutdown(self._ssl) & EPL_RECEIVED_SHUTDOWN:
+        # So does a fatal alert look, but for its error.
+        if SSL_get_shutdown(self._ssl) & EPL_RECEIVED_SHUTDOWN and not (SSL_in_init(self._ssl) and ERR_peek_last_error()):
             self.pending = size > 0  # it is said again
             return size
         exc = exception()

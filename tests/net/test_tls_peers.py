@@ -98,6 +98,20 @@ async def test_a_record_that_was_tampered_with(link: tls.Link) -> None:
         assert not protocol.data
 
 
+@pytest.mark.usefixtures("version")
+async def test_a_fatal_alert(link: tls.Link) -> None:
+    """It is not taken for a goodbye: the peer tells what it could not read, and the protocol is told."""
+    protocol = tls.Recorder()
+    async with link(protocol) as peer:
+        os.write(protocol.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x40" + bytes(64))
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(peer.recv, 1)
+        exc = await protocol.until_lost()
+        assert isinstance(exc, ssl.SSLError)
+        assert "ALERT" in exc.reason
+        assert ends_of(protocol) == ["connection_lost"]
+
+
 # The handshake
 
 
