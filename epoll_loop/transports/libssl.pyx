@@ -97,6 +97,11 @@ cdef extern from * nogil:
     }
 
     static int epl_keep(Wire *wire, const char *data, size_t size) {
+        if (wire->out_sent > 0 && wire->out_size + size > wire->out_room) {  /* a slow reader: it may never be empty */
+            wire->out_size -= wire->out_sent;
+            memmove(wire->out, wire->out + wire->out_sent, wire->out_size);
+            wire->out_sent = 0;
+        }
         if (wire->out_size + size > wire->out_room) {
             size_t room = 2 * (wire->out_size + size);
             char *out = (char *) realloc(wire->out, room);
@@ -404,11 +409,13 @@ cdef class DirectEngine(Engine):
         if self._error is not None:
             exc, self._error = self._error, None
             raise exc
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
         try:
-            return self._decrypt(<char *> view.buf, view.len)
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            try:
+                return self._decrypt(<char *> view.buf, view.len)
+            finally:
+                PyBuffer_Release(&view)
         finally:
-            PyBuffer_Release(&view)
             epl_disown(self._wire)
 
     cdef Py_ssize_t _decrypt(self, char *buffer, Py_ssize_t room) except? -1:
@@ -452,6 +459,8 @@ cdef class DirectEngine(Engine):
         taken = SSL_write(
             self._ssl, PyBytes_AS_STRING(data) + offset, <int> min(PyBytes_GET_SIZE(data) - offset, _RECORD)
         )
+        if taken <= 0:
+            epl_disown(self._wire)  # there may be nothing to flush
         self._count()
         if taken > 0:
             return taken
@@ -509,6 +518,7 @@ cdef class DirectEngine(Engine):
             return True
         if SSL_want(self._ssl) == EPL_READING:
             return False
+        epl_disown(self._wire)
         raise exception()
 
 

@@ -171,6 +171,32 @@ async def test_an_empty_buffer_is_an_error(link: tls.Link, reports: list[Any]) -
         assert [report["exception"] for report in reports] == [exc]
 
 
+@ours
+async def test_others_read_as_much_at_once_as_ever(link: tls.Link) -> None:
+    """Also while somebody keeps a transport that a buffer has failed."""
+    failed = tls.BufferedRecorder()
+    failed.buffer = b"read-only"
+    async with link(failed) as peer:
+        with contextlib.suppress(OSError):
+            peer.sendall(b"x")
+        assert await failed.until_lost() is not None
+        protocol = tls.Recorder()
+        most = 0
+
+        def measure() -> None:
+            nonlocal most
+            most = max(most, len(protocol.data))
+            protocol.data.clear()
+
+        protocol.hooks["data_received"] = measure
+        async with link(protocol) as other:
+            protocol.transport.pause_reading()
+            await asyncio.to_thread(other.sendall, bytes(50_000))
+            protocol.transport.resume_reading()
+            await protocol.until(lambda: most)
+        assert most > 16384
+
+
 async def test_the_protocol_changes_while_data_comes(link: tls.Link) -> None:
     """From one kind to the other, inside of the callbacks."""
     chain: list[Any] = [kind() for _ in range(3) for kind in (tls.Recorder, lambda: tls.BufferedRecorder(50))]

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import itertools
 import random
+import resource
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,12 @@ kinds = pytest.mark.parametrize("kind", [tls.Recorder, tls.BufferedRecorder], id
 
 
 # Writing
+
+
+def read_and_forget(peer: ssl.SSLSocket, size: int) -> None:
+    buffer = bytearray(65536)
+    while size:
+        size -= peer.recv_into(buffer, min(size, len(buffer)))
 
 
 def write_until(protocol: Any, condition: Callable[[], Any], piece: int = 65536) -> int:
@@ -47,6 +55,31 @@ async def test_a_peer_that_does_not_read(link: tls.Link) -> None:
         assert protocol.transport.get_write_buffer_size() <= low
         marks = [name for name in protocol.calls if "writing" in name]
         assert marks[:2] == ["pause_writing", "resume_writing"]
+
+
+def resident() -> int:
+    """The bytes of memory that the process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@ours
+async def test_a_slow_reader_costs_no_memory(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """Nothing of what was sent is kept, although something is always waiting."""
+    protocol = tls.Recorder()
+    size = 15 * tls.LARGE
+    async with tls.accepted(protocol, server_context, client_context) as peer:
+        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
+        protocol.transport.set_write_buffer_limits(1_000_000, 500_000)
+        reading = asyncio.create_task(asyncio.to_thread(read_and_forget, peer, size))
+        before = most = resident()
+        for _ in range(size // 150_000):
+            protocol.transport.write(bytes(150_000))
+            await protocol.until(lambda: protocol.calls[-1] != "pause_writing")
+            most = max(most, resident())
+        await reading
+        assert most - before < 5 * tls.LARGE
 
 
 @ours  # asyncio does not count what its layer of TLS has handed on
