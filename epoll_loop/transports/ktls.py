@@ -84,7 +84,7 @@ class KernelEngine(Engine):
             return -_EAGAIN
         self._taken = b"".join(chunks)
         self.pending = True
-        return size or 1
+        return min(size, _RECV_SIZE) or 1
 
     def read(self) -> bytes | None:
         data, self._taken = self._taken, None

@@ -115,6 +115,8 @@ class Listener(Channel):
             if self._tls is None:
                 transport = StreamTransport(self._loop, sock, fd, peer, context, self._server)
             else:
+                if self._tls.in_kernel and sock is None:
+                    sock = syscalls.socket_of(fd, peer)  # and so it is closed once, here or there
                 transport = accept_tls(self._loop, sock, fd, peer, context, self._server, self._tls)
             transport._open(protocol)
         except BaseException as exc:

@@ -209,6 +209,8 @@ class TLSTransport(StreamTransport):
             return
         self._account()
         if complete:
+            if self._tls.in_kernel:
+                self.readable = True  # it reads its own records and no more
             self._handshake_complete()
         elif self.readable:
             self._greet()
@@ -227,8 +229,6 @@ class TLSTransport(StreamTransport):
         self._waiter = None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if self._tls.in_kernel:
-            self.readable = True  # nobody has looked for more than the handshake
         if self._has_input():
             self.carry_over()
 
@@ -276,7 +276,7 @@ class TLSTransport(StreamTransport):
         """Receive once; return False if nothing came, and what that means was done."""
         count = self._engine.fill(self._sock, self.fd)
         if count > 0:
-            self.readable = self.ended or count >= _RECV_SIZE  # see StreamTransport.turn()
+            self.readable = self.ended or count == _RECV_SIZE  # see StreamTransport.turn()
             return True
         if count < 0:
             self._read_failed(-count)
@@ -571,8 +571,6 @@ def open_tls(
 
 def accept_tls(loop: Reactor, sock: Any, fd: int, peer: Any, context: Context, server: Any, tls: TLS) -> TLSTransport:
     """Return the transport of a connection that a listener has accepted."""
-    if tls.in_kernel and sock is None:
-        sock = syscalls.socket_of(fd, peer)
     return TLSTransport(loop, sock, fd, peer, context, server, tls, tls.new_engine(sock), None)
 
 

@@ -233,6 +233,20 @@ async def test_a_paused_transport_writes(link: tls.Link) -> None:
         assert not protocol.data
 
 
+async def test_records_of_all_sizes_while_paused(link: tls.Link) -> None:
+    """However many of them a read brings, all come."""
+    protocol = tls.Recorder()
+    async with link(protocol) as peer:
+        for record in (16384, 16000, 10000):
+            protocol.transport.pause_reading()
+            protocol.data.clear()
+            size = 30 * record  # less than the buffers on the way hold
+            for start in range(0, size, record):
+                await asyncio.to_thread(peer.sendall, tls.pattern(record, start))
+            protocol.transport.resume_reading()
+            assert await protocol.until_data(size) == tls.pattern(size)
+
+
 # Both directions
 
 

@@ -204,6 +204,26 @@ async def test_a_server_without_tls(client_context: ssl.SSLContext) -> None:
             await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client_context, **tls.NAME)
 
 
+@pytest.mark.usefixtures("version")
+async def test_a_client_that_does_not_wait(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """Its first words come together with the end of its handshake."""
+    protocol = tls.Recorder()
+    async with tls.accepting(lambda: protocol, server_context) as (sock, _):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+            sock.sendall(outgoing.read())
+            incoming.write(await asyncio.to_thread(sock.recv, 65536))
+        client.write(b"hello")
+        sock.sendall(outgoing.read())
+        assert await protocol.until_data(5) == b"hello"
+
+
 # One byte at a time
 
 

@@ -94,6 +94,14 @@ async def test_the_clients_of_a_server(
 
 
 @ours
+async def test_a_context_that_is_for_clients(client_context: ssl.SSLContext, reports: list[Any]) -> None:
+    """It is reported with each connection, which is closed."""
+    async with tls.accepting(tls.Recorder, client_context) as (sock, _):
+        assert await tls.read(sock) == b""
+    assert [type(report["exception"]) for report in reports] == [ssl.SSLError]
+
+
+@ours
 async def test_wait_closed_waits_for_connections_in_the_handshake(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
