@@ -117,8 +117,8 @@ class Securing(Reactor):
     ) -> Any:
         """Go on with TLS on an open connection; return the transport that the protocol has to use from now on.
 
-        TypeError for another kind of transport or context, ConnectionError if it is closing. If the handshake fails,
-        or is cancelled, the connection is closed. See `loop.start_tls()` of asyncio.
+        TypeError for another kind of transport or context, ConnectionError if it is closing, RuntimeError while a
+        file is sent. If the handshake fails, or is cancelled, the connection is closed. See `loop.start_tls()`.
         """
         if _ssl is None:
             raise RuntimeError("Python ssl module is not available")
@@ -128,6 +128,8 @@ class Securing(Reactor):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         if transport.is_closing():
             raise ConnectionAbortedError("start_tls() on a transport that is closing")
+        if transport._empty_waiter is not None:
+            raise RuntimeError("start_tls() while sendfile is in progress")
         tls = tls_of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         waiter: asyncio.Future[None] = self.create_future()
         received = _hello(protocol) if server_side else b""

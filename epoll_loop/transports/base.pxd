@@ -39,6 +39,7 @@ cdef class Transport(Channel):
     cdef bint _has_input(self)
     cdef _register(self)
     cdef _open(self, protocol)
+    cdef _begin(self)
     cpdef close(self)
     cpdef _force_close(self, exc)
     cpdef abandon(self)

@@ -176,8 +176,11 @@ class Transport(Channel):
         if self._server is not None:
             self._server._attach(self)
         self.set_protocol(protocol)
+        self._begin()
+
+    def _begin(self) -> None:
         try:
-            syscalls.call1(self._context, protocol.connection_made, self)
+            syscalls.call1(self._context, self._protocol.connection_made, self)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

@@ -51,7 +51,6 @@ cdef class TLSTransport(StreamTransport):
     cdef bint _upgraded
     cdef object _waiter
 
-    cdef _open(self, protocol)
     cdef _begin(self)
     @cython.locals(handshakes=Handshakes)
     cdef _greet(self)

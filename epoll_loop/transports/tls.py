@@ -113,8 +113,9 @@ class Handshakes(Link):
         self._scheduled = False
         try:
             for _ in range(min(_BUDGET, len(self._waiting))):
-                transport = self._waiting.popleft()
-                transport._shake_hands()
+                transport = self._waiting[0]
+                transport._shake_hands()  # an exception that comes out of it leaves the transport its turn
+                self._waiting.popleft()
         finally:
             self._schedule()
 
@@ -175,13 +176,6 @@ class TLSTransport(StreamTransport):
 
     # The handshake
 
-    def _open(self, protocol: Any) -> None:
-        self._register()
-        if self._server is not None:
-            self._server._attach(self)
-        self.set_protocol(protocol)
-        self._begin()
-
     def _begin(self) -> None:
         self._timer = self._loop.call_later(self._tls.handshake_timeout, self._handshake_timed_out)
         if not self._tls.server_side or self._engine.pending or self.readable:
@@ -198,9 +192,11 @@ class TLSTransport(StreamTransport):
         if not self.armed or self._established:
             return
         try:
-            if not self._engine.pending and self.readable and not self._fill():
+            if not self._engine.pending and self.readable:
+                self._fill()
+            if self._lost:
                 return
-            complete = self._engine.handshake()
+            complete = self._engine.handshake()  # also a client's that has heard nothing: it speaks first
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -219,12 +215,7 @@ class TLSTransport(StreamTransport):
         self._established = True
         self._cancel_timer()
         if not self._upgraded:
-            try:
-                syscalls.call1(self._context, self._protocol.connection_made, self)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._report(exc, "Exception in protocol.connection_made()")
+            Transport._begin(self)
         waiter = self._waiter
         self._waiter = None
         if waiter is not None and not waiter.done():
@@ -378,10 +369,6 @@ class TLSTransport(StreamTransport):
             return
         ByteWriter.write(self, data)
 
-    def writelines(self, list_of_data: Any) -> None:
-        """Send each of an iterable of bytes-like objects, in order. See `write()`."""
-        self.write(b"".join(list_of_data))
-
     def can_write_eof(self) -> bool:
         """Return False: TLS has no half-closed connections."""
         return False
@@ -430,7 +417,7 @@ class TLSTransport(StreamTransport):
             self.writable = False
 
     def _put_together(self) -> None:
-        """Make one chunk of small writes: each would be a record of its own."""
+        """Make one chunk of small writes, which would be a record each."""
         rest = self._rest
         first = self._first
         size = 0
@@ -444,7 +431,7 @@ class TLSTransport(StreamTransport):
             return
         count = 0
         for chunk in rest:
-            if size and size + len(chunk) > _BATCH:
+            if size and (size + len(chunk) > _BATCH or len(chunk) >= _RECORD):
                 break
             chunks.append(chunk)
             size += len(chunk)
@@ -591,6 +578,7 @@ def start_tls(old: StreamTransport, protocol: Any, tls: TLS, waiter: Any, receiv
         engine.feed(received)
     new = TLSTransport(old._loop, old._sock, old.fd, old._peer, old._context, old._server, tls, engine, waiter)
     new._upgraded = True
+    new._protocol_paused = old._protocol_paused and protocol is old._protocol
     new.set_protocol(protocol)
     old._hand_over(new)
     new._account()

@@ -235,3 +235,39 @@ async def test_what_it_does_not_take(transport: Any, context: Any, message: str)
     with pytest.raises(TypeError) as caught:
         await loop.start_tls(transport, asyncio.Protocol(), context)
     assert message in str(caught.value)
+
+
+@ours
+async def test_after_a_read_that_was_full(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """There may be more behind it, or nothing, as here: the client speaks first all the same."""
+    loop = asyncio.get_running_loop()
+
+    class Upgrading(asyncio.BufferedProtocol):
+        def __init__(self) -> None:
+            self.upgrading: asyncio.Future[asyncio.Task[Any]] = loop.create_future()
+            self.buffer = bytearray(5)
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, count: int) -> None:
+            starting = loop.start_tls(self.transport, self, client_context, **NAME)  # type: ignore[arg-type]
+            self.upgrading.set_result(loop.create_task(starting))
+
+    def serve(connection: socket.socket) -> None:
+        connection.settimeout(tls.LIMIT)
+        connection.sendall(b"hello")
+        with server_context.wrap_socket(connection, server_side=True) as peer:
+            peer.unwrap()
+
+    ours, theirs = socket.socketpair()
+    serving = asyncio.create_task(asyncio.to_thread(serve, theirs))
+    _, protocol = await loop.create_connection(Upgrading, sock=ours)
+    async with asyncio.timeout(tls.LIMIT):
+        secured = await (await protocol.upgrading)
+    assert protocol.buffer == b"hello"
+    secured.close()
+    await serving
