@@ -18,6 +18,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -26,7 +27,7 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.figures import Round, Spread, figure
-from benchmarks.load import build
+from benchmarks.load import build, missing_header
 from benchmarks.loops import ALL_LOOPS, TLS_LOOPS, version, why_not
 from benchmarks.processes import cores
 from benchmarks.rows import BARE_C, ROWS, Row
@@ -84,8 +85,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def prepare(console: Console) -> int | None:
-    """Builds the C programs, sets limits and cores, and says on what it runs; returns the servers' core."""
-    for name in ("load", "datagrams", "echo"):
+    """Builds the load generators, sets limits and cores, and says on what it runs; returns the servers' core."""
+    for name in ("load", "datagrams"):
         build(name)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # servers inherit it
@@ -112,6 +113,18 @@ def feasible(names: Sequence[str], console: Console) -> dict[str, Row]:
     return rows
 
 
+def limited(rows: dict[str, Row], console: Console) -> dict[str, Row]:
+    """The same, with the programs of their limits built; without the limit where a header is missing for it."""
+    for program in dict.fromkeys(row.limit[0] for row in rows.values() if row.limit):
+        if header := missing_header(program):
+            without = [name for name, row in rows.items() if row.limit[:1] == (program,)]
+            console.print(f"[yellow]{', '.join(without)}: without {BARE_C}, {header} is missing[/]")
+            rows = rows | {name: replace(rows[name], limit=()) for name in without}
+        else:
+            build(program)
+    return rows
+
+
 def available(names: Sequence[str], console: Console) -> list[str]:
     result = []
     for name in names:
@@ -129,7 +142,7 @@ def main() -> None:
     console = Console(width=None if tty else WIDTH, highlight=False)
     began = time.monotonic()
     server_core = prepare(console)
-    rows = feasible(arguments.only, console)
+    rows = limited(feasible(arguments.only, console), console)
     wanted = {loop for row in rows.values() for loop in row.loops}
     loops = available([loop for loop in arguments.loops if loop in wanted], console)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack, closing
+from functools import cache
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.processes import MeasurementError
 from benchmarks.tls import client_context
 
 HERE = Path(__file__).parent
+LIBRARIES = {"https": ("openssl/ssl.h", "-lssl", "-lcrypto")}  # the programs that need some: a header, the libraries
 UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
@@ -25,8 +27,17 @@ def build(name: str) -> Path:
     changed = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
     if not program.exists() or program.stat().st_mtime < changed:
         program.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O2", "-Wall", "-o", program, source], check=True)
+        _, *libraries = LIBRARIES.get(name, ("",))
+        subprocess.run(["cc", "-O2", "-Wall", "-o", program, source, *libraries], check=True)
     return program
+
+
+@cache
+def missing_header(name: str) -> str:
+    """The header without which `name`.c cannot be built here; empty where it can."""
+    header, *_ = LIBRARIES.get(name, ("",))
+    command = ["cc", "-fsyntax-only", "-include", header, "-x", "c", "/dev/null"]
+    return header if header and subprocess.run(command, capture_output=True, check=False).returncode else ""
 
 
 def run_load(port: int, connections: int, *options: object) -> dict[str, float]:

@@ -244,6 +244,7 @@ ROWS: Mapping[str, Row] = {
         https("/1k"),
         RATE + CPU + LATENCY,
         part=1.5,
+        limit=("https", str(tls.CERTIFICATE)),
         tls=True,
         needs="wrk",
     ),
@@ -253,6 +254,7 @@ ROWS: Mapping[str, Row] = {
         https("/100k"),
         RATE + CPU + LATENCY,
         part=1.5,
+        limit=("https", str(tls.CERTIFICATE)),
         tls=True,
         needs="wrk",
     ),
@@ -292,10 +294,10 @@ ROWS: Mapping[str, Row] = {
 
 
 def start(row: Row, loop: str, core: int | None) -> Process:
+    if row.tls:
+        tls.certificate()
     if loop == BARE_C:
         program, *options = row.limit
         return Process([build(program), *options], core)
     module, workload = row.subject
-    if row.tls:
-        tls.certificate()
     return Process([sys.executable, "-m", f"benchmarks.{module}", workload, "--loop", loop], core)

@@ -14,15 +14,25 @@ import pytest
 from rich.console import Console
 
 from benchmarks import tls
-from benchmarks.__main__ import feasible
+from benchmarks.__main__ import feasible, limited
 from benchmarks.figures import Spread, figure
-from benchmarks.load import fetch, parse_wrk, run_datagrams, run_load
+from benchmarks.load import LIBRARIES, fetch, missing_header, parse_wrk, run_datagrams, run_load
 from benchmarks.loops import ALL_LOOPS, check_transport, why_not
 from benchmarks.processes import MeasurementError, Process, siblings
 from benchmarks.rows import BARE_C, ROWS, resident, start
 from benchmarks.runner import run_row
+from benchmarks.servers import ANSWERS, NOT_FOUND
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+
+
+def why_not_here(loop: str) -> str:
+    if loop != BARE_C:
+        return why_not(loop)
+    return missing_header("https") if shutil.which("cc") else "no C compiler"
+
+
+needs_openssl = pytest.mark.skipif(bool(why_not_here(BARE_C)), reason=why_not_here(BARE_C))
 
 ROUNDS = [
     {"uvloop": {"rate": 100.0}, "epoll_loop": {"rate": 150.0}},
@@ -276,7 +286,7 @@ def test_a_process_that_cannot_do_the_row_is_told_once() -> None:
 def tls_server(request: pytest.FixtureRequest) -> Iterator[tuple[Process, int]]:
     """The server of a row, on a loop."""
     row, loop = request.param
-    if reason := why_not(loop):
+    if reason := why_not_here(loop):
         pytest.skip(f"no {loop}: {reason}")
     process = start(ROWS[row], loop, None)
     yield process, int(process.readline())
@@ -287,7 +297,7 @@ def on(row: str, *loops: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("tls_server", [(row, loop) for loop in loops], indirect=True)
 
 
-@on("https", *ALL_LOOPS)
+@on("https", *ALL_LOOPS, BARE_C)
 def test_https_answers_what_the_path_says(tls_server: tuple[Process, int]) -> None:
     process, port = tls_server
     for path in ("/1k", "/100k"):
@@ -297,17 +307,56 @@ def test_https_answers_what_the_path_says(tls_server: tuple[Process, int]) -> No
     process.check()
 
 
-@on("https", "asyncio")
-def test_https_puts_a_request_together_and_closes_where_it_is_told(tls_server: tuple[Process, int]) -> None:
+@on("https", "asyncio", BARE_C)
+def test_https_puts_a_request_together(tls_server: tuple[Process, int]) -> None:
     with tls.connect(tls_server[1]) as client, client.makefile("rb") as answers:
-        for size in (1024, 100 * 1024):
-            client.sendall(b"GET /%dk HTTP/1.1\r\nHost: " % (size // 1024))
+        for path, answer in (*ANSWERS.items(), (b"/1", NOT_FOUND)):
+            client.sendall(b"GET %b HTTP/1.1\r\nHost: " % path)
             client.sendall(b"localhost\r\n\r\n")
-            head = [answers.readline() for _ in range(3)]
-            assert head == [b"HTTP/1.1 200 OK\r\n", b"Content-Length: %d\r\n" % size, b"\r\n"]
-            assert len(answers.read(size)) == size
+            assert answers.read(len(answer)) == answer
+
+
+@on("https", "asyncio")
+def test_https_closes_where_it_is_told(tls_server: tuple[Process, int]) -> None:
+    with tls.connect(tls_server[1]) as client, client.makefile("rb") as answers:
         client.sendall(b"GET /1k HTTP/1.1\r\nConnection: close\r\n\r\n")
         assert answers.read().endswith(b"\r\nConnection: close\r\n\r\n" + b"x" * 1024)
+
+
+@needs_openssl
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_limit_of_https_has_the_cipher_of_the_others(newest: ssl.TLSVersion) -> None:
+    def cipher(loop: str) -> tuple[str, str, int] | None:
+        process = start(ROWS["https"], loop, None)
+        try:
+            plain = socket.create_connection(("127.0.0.1", int(process.readline())))
+            with context.wrap_socket(plain) as client:
+                return client.cipher()
+        finally:
+            process.stop()
+
+    context = tls.client_context()
+    context.maximum_version = newest
+    assert cipher(BARE_C) == cipher("asyncio") is not None
+
+
+@on("https", BARE_C)
+def test_the_limit_of_https_outlives_its_clients(tls_server: tuple[Process, int]) -> None:
+    process, port = tls_server
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /1k HTTP/1.1\r\n\r\n")
+        while client.recv(65536):  # an alert
+            pass
+    with tls.connect(port) as client:
+        client.sendall(b"x" * 5000)
+        with suppress(ConnectionResetError):
+            assert not client.recv(1)
+    for read in (0, 50 * len(ANSWERS[b"/100k"])):  # the first one leaves at once
+        with tls.connect(port) as client, client.makefile("rb") as answers:
+            for _ in range(50):  # a record for each, and more than the socket has room for
+                client.sendall(b"GET /100k HTTP/1.1\r\n\r\n")
+            assert answers.read(read) == ANSWERS[b"/100k"] * (read and 50)
+    process.check()
 
 
 def come_back(port: int, newest: ssl.TLSVersion) -> bool | None:
@@ -360,9 +409,10 @@ def test_aiohttp_over_tls(tls_server: tuple[Process, int]) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk")
-def test_a_cell_of_wrk_over_tls() -> None:
-    (cells,) = run_row(ROWS["https"], ["asyncio"], rounds=1, seconds=1, say=lambda text: None)
-    assert cells["asyncio"]["requests"] > 0
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param(BARE_C, marks=needs_openssl)])
+def test_a_cell_of_wrk_over_tls(loop: str) -> None:
+    (cells,) = run_row(ROWS["https"], [loop], rounds=1, seconds=1, say=lambda text: None)
+    assert cells[loop]["requests"] > 0
 
 
 def test_an_idle_connection_over_tls_has_its_price() -> None:
@@ -376,3 +426,14 @@ def test_rows_without_their_program_are_left_out(monkeypatch: pytest.MonkeyPatch
     console = Console(file=io.StringIO(), width=200)
     assert list(feasible(["idletls", "https", "echo", "aiohttps"], console)) == ["echo", "idletls"]
     assert console.file.getvalue() == "https, aiohttps: left out, wrk is not on PATH\n"
+
+
+@needs_cc
+def test_rows_are_without_a_limit_that_a_header_is_missing_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LIBRARIES, "https", ("no/such.h",))
+    missing_header.cache_clear()
+    console = Console(file=io.StringIO(), width=200)
+    rows = limited({name: ROWS[name] for name in ("echo", "https", "https100k")}, console)
+    missing_header.cache_clear()
+    assert {name: bool(row.limit) for name, row in rows.items()} == {"echo": True, "https": False, "https100k": False}
+    assert console.file.getvalue() == f"https, https100k: without {BARE_C}, no/such.h is missing\n"
