@@ -49,7 +49,7 @@ static int check(int result, const char *call)
 static void check_ssl(int good, const char *call)
 {
     if (!good) {
-        fprintf(stderr, "%s: %s\n", call, ERR_reason_error_string(ERR_get_error()));
+        fprintf(stderr, "%s: %s\n", call, ERR_error_string(ERR_get_error(), NULL));
         exit(1);
     }
 }
