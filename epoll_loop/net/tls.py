@@ -117,8 +117,9 @@ class Securing(Reactor):
     ) -> Any:
         """Go on with TLS on an open connection; return the transport that the protocol has to use from now on.
 
-        TypeError for another kind of transport or context, ConnectionError if it is closing, RuntimeError while a
-        file is sent. If the handshake fails, or is cancelled, the connection is closed. See `loop.start_tls()`.
+        TypeError for another kind of transport or context, ConnectionError if it is closing, RuntimeError if it has
+        been replaced already, or sends a file. If the handshake fails, or is cancelled, the connection is closed. See
+        `loop.start_tls()` of asyncio.
         """
         if _ssl is None:
             raise RuntimeError("Python ssl module is not available")
@@ -126,10 +127,12 @@ class Securing(Reactor):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
         if not isinstance(transport, StreamTransport):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        if transport._heir is not None:
+            raise RuntimeError("the connection has TLS now: use the transport that start_tls() has returned")
+        if transport._empty_waiter is not None:
+            raise RuntimeError("unable to start TLS; sendfile is in progress")
         if transport.is_closing():
             raise ConnectionAbortedError("start_tls() on a transport that is closing")
-        if transport._empty_waiter is not None:
-            raise RuntimeError("start_tls() while sendfile is in progress")
         tls = tls_of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         waiter: asyncio.Future[None] = self.create_future()
         received = _hello(protocol) if server_side else b""

@@ -157,6 +157,26 @@ class StreamTransport(ByteWriter):
 
     # The end
 
+    def is_reading(self) -> bool:
+        """Return True if the protocol gets what comes."""
+        if self._heir is not None:
+            return self._heir.is_reading()  # type: ignore[no-any-return]
+        return Transport.is_reading(self)
+
+    def pause_reading(self) -> None:
+        """Do not call the protocol with data until `resume_reading()`. Costs no system call (I7)."""
+        if self._heir is not None:
+            self._heir.pause_reading()  # an `asyncio.StreamReader` keeps the transport that it began with
+        else:
+            Transport.pause_reading(self)
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading()`; the data comes in a later iteration, never inside this call (I18)."""
+        if self._heir is not None:
+            self._heir.resume_reading()
+        else:
+            Transport.resume_reading(self)
+
     def close(self) -> None:
         """Close: stop reading, send what is queued, then call `connection_lost(None)`."""
         if self._heir is not None:
@@ -201,6 +221,7 @@ class StreamTransport(ByteWriter):
         self.set_protocol(None)
         self._closing = self._lost = True
         self._reading = False
+        self._burst = None  # no cycle
         self._heir = heir
 
     # What is known of it

@@ -214,12 +214,12 @@ class TLSTransport(StreamTransport):
     def _handshake_complete(self) -> None:
         self._established = True
         self._cancel_timer()
-        if not self._upgraded:
-            Transport._begin(self)
         waiter = self._waiter
         self._waiter = None
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(None)  # whatever connection_made() does: who waits gets its turn later
+        if not self._upgraded:
+            Transport._begin(self)
         if self._has_input():
             self.carry_over()
 
@@ -253,10 +253,10 @@ class TLSTransport(StreamTransport):
             self.flush()
         if not self._has_input():
             return
-        if self._reading:
-            if not self._established:
-                self._greet()
-            elif self._buffered:
+        if not self._established:
+            self._greet()
+        elif self._reading:
+            if self._buffered:
                 self._read_into()
             else:
                 self._read()
@@ -578,8 +578,10 @@ def start_tls(old: StreamTransport, protocol: Any, tls: TLS, waiter: Any, receiv
         engine.feed(received)
     new = TLSTransport(old._loop, old._sock, old.fd, old._peer, old._context, old._server, tls, engine, waiter)
     new._upgraded = True
-    new._protocol_paused = old._protocol_paused and protocol is old._protocol
     new.set_protocol(protocol)
+    if old._protocol_paused and old._protocol is protocol:
+        new._protocol_paused = True
+        new._flush_later()
     old._hand_over(new)
     new._account()
     new._begin()

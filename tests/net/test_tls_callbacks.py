@@ -28,6 +28,21 @@ async def test_write_in_connection_made(link: tls.Link) -> None:
         assert await tls.read(peer, 7) == b"welcome"
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_the_end_in_connection_made(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, how: str
+) -> None:
+    """There was a connection: who waited for it gets it."""
+    protocol = tls.Recorder()
+    protocol.hooks["connection_made"] = lambda: getattr(protocol.transport, how)()
+    async with await asyncio.start_server(tls.echo, "127.0.0.1", 0, ssl=server_context) as server:
+        address = server.sockets[0].getsockname()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: protocol, *address, ssl=client_context, **tls.NAME)
+        assert transport is protocol.transport
+        assert await protocol.until_lost() is None
+
+
 @kinds
 async def test_write_in_data_received(link: tls.Link, kind: Any) -> None:
     protocol = kind()

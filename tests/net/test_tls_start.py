@@ -1,8 +1,11 @@
 """start_tls(): in both directions, on connections in every state, inside TLS."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import tempfile
+import weakref
 from typing import Any
 
 import pytest
@@ -149,6 +152,111 @@ async def test_with_data_queued(server_context: ssl.SSLContext, client_context: 
     assert await tls.read(sock, tls.LARGE) == tls.pattern(tls.LARGE)
     with await end.peer(sock, server_context):
         end.protocol.transport = await upgrading
+        await tls.finish(end.protocol)
+
+
+@ours  # asyncio does not tell the protocol that it may write again
+async def test_on_a_transport_that_has_paused_its_protocol(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """The new one goes on with that."""
+    end = Upgrade(False, client_context)
+    sock = await end.open()
+    end.transport.set_write_buffer_limits(1000, 100)
+    size = 0
+    while "pause_writing" not in end.protocol.calls:
+        end.transport.write(bytes(10_000))
+        size += 10_000
+        await asyncio.sleep(0)
+    upgrading = asyncio.create_task(end.upgrade())
+    assert len(await tls.read(sock, size)) == size
+    with await end.peer(sock, server_context):
+        end.protocol.transport = await upgrading
+        await end.protocol.until(lambda: "resume_writing" in end.protocol.calls)
+        assert end.protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
+        await tls.finish(end.protocol)
+
+
+async def test_a_reader_that_is_full(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """It pauses the transport that it began with, and that pauses the connection."""
+    piece, most = 100_000, 200  # more than all buffers on the way hold
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await writer.start_tls(server_context)
+        while sent < most:
+            writer.write(bytes(piece))
+            sent += 1
+            await asyncio.sleep(0)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await writer.start_tls(client_context, **NAME)
+        before = -1
+        while before != sent:
+            before = sent
+            await tls.turns(200)
+        assert sent < most
+        assert len(await reader.readexactly(piece * most)) == piece * most
+        writer.close()
+        await writer.wait_closed()
+
+
+@ours
+async def test_the_old_transport_is_free(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """It is not left to the collector."""
+    end = Upgrade(False, client_context)
+    sock = await end.open()
+    end.transport.write(b"starttls")
+    assert await tls.read(sock, 8) == b"starttls"
+    old = weakref.ref(end.transport)
+    peering = asyncio.create_task(end.peer(sock, server_context))
+    gc.disable()
+    try:
+        end.protocol.transport = end.transport = await end.upgrade()
+        await tls.turns()
+        assert old() is None
+    finally:
+        gc.enable()
+    with await peering:
+        await tls.finish(end.protocol)
+
+
+@ours  # asyncio starts a second handshake below the first one, or in the middle of the file
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_a_second_time(server_context: ssl.SSLContext, client_context: ssl.SSLContext, layers: int) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(layers):
+            await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(layers):
+            old: Any = writer.transport
+            await writer.start_tls(client_context, **NAME)
+        for server_side in (False, True):
+            with pytest.raises(RuntimeError, match="has TLS now"):
+                await asyncio.get_running_loop().start_tls(
+                    old, old.get_protocol(), client_context, server_side=server_side
+                )
+        await check_echo(reader, writer, 1000)
+
+
+@ours
+async def test_while_a_file_is_sent(client_context: ssl.SSLContext) -> None:
+    end = Upgrade(False, client_context)
+    with await end.open() as sock, tempfile.TemporaryFile() as file:
+        file.truncate(tls.LARGE * 4)
+        sending = asyncio.create_task(end.loop.sendfile(end.transport, file))
+        await tls.turns(20)
+        with pytest.raises(RuntimeError, match="sendfile is in progress"):
+            await end.upgrade()
+        assert await tls.read(sock, tls.LARGE * 4) == bytes(tls.LARGE * 4)
+        assert await sending == tls.LARGE * 4
         await tls.finish(end.protocol)
 
 
