@@ -284,7 +284,7 @@ async def exchange(peer: ssl.SSLSocket, data: bytes, size: int) -> bytes:
     return await asyncio.to_thread(_exchange, peer, data, size)
 
 
-def _rest(sock: socket.socket) -> None:
+def rest_of(sock: socket.socket) -> None:
     with contextlib.suppress(ConnectionError):
         while sock.recv(65536):
             pass
@@ -292,7 +292,7 @@ def _rest(sock: socket.socket) -> None:
 
 async def end_of(sock: socket.socket) -> None:
     """Wait until the other end has closed, with or without a reset."""
-    await asyncio.to_thread(_rest, sock)
+    await asyncio.to_thread(rest_of, sock)
 
 
 def hello(context: ssl.SSLContext) -> bytes:

@@ -2,7 +2,7 @@ cimport cython
 
 from epoll_loop.core cimport syscalls
 
-cdef Py_ssize_t _RECORD, _MOST
+cdef Py_ssize_t _RECORD, _MOST, _RECV_SIZE
 
 
 cdef class Engine:
@@ -35,9 +35,10 @@ cdef class Engine:
 
 
 cdef class Nested(Engine):
+    cdef bint _ended
     cdef Engine _inner
 
-    cdef bint _take_in(self) except *
+    cdef _take_in(self)
     @cython.locals(count=Py_ssize_t)
     cpdef Py_ssize_t fill(self, sock, int fd) except? -1
     @cython.locals(sent=Py_ssize_t)

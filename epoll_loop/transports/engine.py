@@ -29,6 +29,7 @@ except ImportError:  # a Python built without OpenSSL
 
 RECORD = 16384  # bytes of plaintext that a record of TLS has at most
 _RECORD = RECORD
+_RECV_SIZE = syscalls.RECV_SIZE
 _MOST = 16 * RECORD  # bytes that read() returns at once: what one recv(2) brings
 
 
@@ -193,31 +194,35 @@ class Engine:
 class Nested(Engine):
     """TLS inside TLS: what is the network to this engine is another one's plaintext."""
 
-    __slots__ = ("_inner",)
+    __slots__ = ("_ended", "_inner")
 
     def __init__(self, context: Any, server_side: bool, server_hostname: str | None, inner: Engine) -> None:
         Engine.__init__(self, context, server_side, server_hostname)
         self._inner = inner
+        self._ended = False  # the inner peer has said goodbye
         self.unsent = inner.unsent
         if inner.pending:
             self._take_in()
 
-    def _take_in(self) -> bool:
-        """Move what the inner engine has decrypted; return False if its peer has said goodbye."""
+    def _take_in(self) -> None:
+        """Move what the inner engine has decrypted."""
         while True:
             data = self._inner.read()
-            if data is None:
-                return True
-            if not data:
-                return False
-            self.feed(data)
-            if not self._inner.pending:
-                return True
+            if data:
+                self.feed(data)
+            elif data is not None:
+                self._ended = True
+            if not data or not self._inner.pending:
+                return
 
     def fill(self, sock: Any, fd: int) -> int:
-        count = self._inner.fill(sock, fd)
-        if count > 0 and not self._take_in():
+        if self._ended:
             return 0
+        count = self._inner.fill(sock, fd)
+        if count > 0:
+            self._take_in()
+            if self._ended:
+                return _RECV_SIZE if self.pending else 0  # with the last data; then it is said again
         return count
 
     def flush(self, sock: Any, fd: int) -> int:
@@ -227,7 +232,9 @@ class Nested(Engine):
         return sent
 
     def _hand_on(self) -> None:
-        data = self._outgoing.read() if self._taken is None else self._taken + self._outgoing.read()
+        data = self._outgoing.read()
+        if self._taken is not None:
+            data = self._taken + data
         offset = 0
         while offset < len(data):
             taken = self._inner.write(data, offset)

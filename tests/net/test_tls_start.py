@@ -1,10 +1,12 @@
 """start_tls(): in both directions, on connections in every state, inside TLS."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
 import tempfile
+import threading
 import weakref
 from typing import Any
 
@@ -69,6 +71,110 @@ async def test_tls_inside_tls(
             assert await reader.readline() == b"one layer more\n"
             await writer.start_tls(client_context, **NAME)
         await check_echo(reader, writer, 500_000)
+
+
+class Layer:
+    """The server's end of a TLS in a thread, over a socket or another layer."""
+
+    def __init__(self, below: Any, context: ssl.SSLContext) -> None:
+        self.below = below
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.call(self.object.do_handshake)
+
+    def call(self, step: Any, *args: Any) -> Any:
+        while True:
+            try:
+                result = step(*args)
+            except ssl.SSLWantReadError:
+                self.flush()
+                self.incoming.write(self.below.recv(65536))
+            else:
+                self.flush()
+                return result
+
+    def flush(self) -> None:
+        if self.outgoing.pending:
+            self.below.sendall(self.outgoing.read())
+
+    def recv(self, size: int) -> bytes:
+        data: bytes = self.call(self.object.read, size)
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        self.call(self.object.write, data)
+
+
+async def test_the_last_words_inside(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """They come together with the goodbye of the layer outside."""
+    loop = asyncio.get_running_loop()
+    protocol = tls.Recorder()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(tls.LIMIT)
+
+        def serve() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                sock.settimeout(tls.LIMIT)
+                outside = Layer(sock, server_context)
+                inside = Layer(outside, server_context)
+                inside.object.write(b"last words")
+                outside.object.write(inside.outgoing.read())
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    outside.object.unwrap()
+                outside.flush()
+                tls.rest_of(sock)
+
+        serving = asyncio.create_task(asyncio.to_thread(serve))
+        transport, _ = await loop.create_connection(
+            lambda: protocol, *listening.getsockname(), ssl=client_context, **NAME
+        )
+        await loop.start_tls(transport, protocol, client_context, **NAME)
+        await protocol.until_lost()
+        assert protocol.data == b"last words"
+        assert protocol.calls.count("eof_received") == 1
+        await serving
+
+
+@ours  # asyncio does not tell what its layer of TLS has handed on
+async def test_inside_with_data_queued(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    """What was written for the layer outside, and the beginning inside: both leave when there is room."""
+    loop = asyncio.get_running_loop()
+    protocol = tls.Recorder()
+    written = 0
+    blocked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(tls.LIMIT)
+
+        def serve() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                sock.settimeout(tls.LIMIT)
+                outside = Layer(sock, server_context)
+                assert blocked.wait(tls.LIMIT)
+                left = written
+                while left:
+                    left -= len(outside.recv(min(left, 65536)))
+                Layer(outside, server_context).sendall(b"x")
+
+        serving = asyncio.create_task(asyncio.to_thread(serve))
+        transport, _ = await loop.create_connection(
+            lambda: protocol, *listening.getsockname(), ssl=client_context, **NAME
+        )
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(50_000))
+            written += 50_000
+            await tls.turns()
+        transport.write(bytes(1000))
+        written += 1000
+        upgrading = asyncio.create_task(loop.start_tls(transport, protocol, client_context, **NAME))
+        await tls.turns()
+        blocked.set()
+        async with asyncio.timeout(tls.LIMIT):
+            await upgrading
+        assert await protocol.until_data(1) == b"x"
+        await serving
+        await protocol.until_lost()
 
 
 class Upgrade:
@@ -254,7 +360,7 @@ async def test_while_a_file_is_sent(client_context: ssl.SSLContext) -> None:
         sending = asyncio.create_task(end.loop.sendfile(end.transport, file))
         await tls.turns(20)
         with pytest.raises(RuntimeError, match="sendfile is in progress"):
-            await end.upgrade()
+            await end.upgrade(ssl_handshake_timeout=tls.LIMIT)
         assert await tls.read(sock, tls.LARGE * 4) == bytes(tls.LARGE * 4)
         assert await sending == tls.LARGE * 4
         await tls.finish(end.protocol)
