@@ -38,7 +38,7 @@ cdef class Nested(Engine):
     cdef bint _ended
     cdef Engine _inner
 
-    cdef _take_in(self)
+    cdef bint _take_in(self) except *
     @cython.locals(count=Py_ssize_t)
     cpdef Py_ssize_t fill(self, sock, int fd) except? -1
     @cython.locals(sent=Py_ssize_t)

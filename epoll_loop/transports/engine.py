@@ -204,8 +204,8 @@ class Nested(Engine):
         if inner.pending:
             self._take_in()
 
-    def _take_in(self) -> None:
-        """Move what the inner engine has decrypted."""
+    def _take_in(self) -> bool:
+        """Move what the inner engine has decrypted; return whether its peer has said goodbye."""
         while True:
             data = self._inner.read()
             if data:
@@ -213,16 +213,14 @@ class Nested(Engine):
             elif data is not None:
                 self._ended = True
             if not data or not self._inner.pending:
-                return
+                return self._ended
 
     def fill(self, sock: Any, fd: int) -> int:
         if self._ended:
             return 0
         count = self._inner.fill(sock, fd)
-        if count > 0:
-            self._take_in()
-            if self._ended:
-                return _RECV_SIZE if self.pending else 0  # with the last data; then it is said again
+        if count > 0 and self._take_in():
+            return _RECV_SIZE if self.pending else 0  # with the last data; then it is said again
         return count
 
     def flush(self, sock: Any, fd: int) -> int:
