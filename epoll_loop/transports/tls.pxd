@@ -34,6 +34,7 @@ cdef class Handshakes(Link):
     cdef _schedule(self)
     @cython.locals(transport=TLSTransport)
     cdef turn(self)
+    cdef failed(self, exc)
     cdef interrupted(self)
 
 

@@ -111,13 +111,16 @@ class Handshakes(Link):
 
     def turn(self) -> None:
         self._scheduled = False
-        try:
-            for _ in range(min(_BUDGET, len(self._waiting))):
-                transport = self._waiting[0]
-                transport._shake_hands()  # an exception that comes out of it leaves the transport its turn
-                self._waiting.popleft()
-        finally:
-            self._schedule()
+        for _ in range(min(_BUDGET, len(self._waiting))):
+            transport = self._waiting[0]
+            transport._shake_hands()
+            self._waiting.popleft()  # not before: who is interrupted stays
+        self._schedule()
+
+    def failed(self, exc: BaseException) -> None:
+        self._waiting.popleft()
+        self._schedule()
+        raise exc
 
     def interrupted(self) -> None:
         self._scheduled = False
@@ -396,13 +399,15 @@ class TLSTransport(StreamTransport):
                     self._first = None
                     self._offset = 0
             if self._closing and not queued and not self._goodbye:
-                self._goodbye = True
                 self._peer_ended |= engine.shutdown()
+                self._goodbye = True
             if engine.unsent:
                 sent = engine.flush(self._sock, self.fd)
                 if sent == 0 and engine.unsent:
                     self._stalled = True  # the engine inside it is
         except (SystemExit, KeyboardInterrupt):
+            self._held = engine.unsent
+            self._size = queued + self._held
             raise
         except BaseException as exc:
             self._fatal_error(exc, "Fatal error on SSL protocol")
