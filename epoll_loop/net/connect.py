@@ -186,7 +186,7 @@ class Connecting(Resolving):
                 transport = open_stream(self, sock, protocol, borrowed)
             else:
                 transport = open_tls(self, sock, protocol, borrowed, tls, handshake)
-        except (OSError, ValueError):
+        except BaseException:
             if not borrowed:
                 self._drop(sock)
             raise

@@ -137,7 +137,11 @@ class Securing(Reactor):
         waiter: asyncio.Future[None] = self.create_future()
         received = _hello(protocol) if server_side else b""
         assert tls is not None
-        secured = _start_tls(transport, protocol, tls, waiter, received)
+        try:
+            secured = _start_tls(transport, protocol, tls, waiter, received)
+        except BaseException:
+            transport.close()
+            raise
         try:
             await done(waiter, secured)
         finally:

@@ -531,7 +531,8 @@ cdef object exception():
     reason = text_of(ERR_reason_error_string(code))
     name = reason.upper().replace(" ", "_")
     ERR_clear_error()
-    exc = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{library}: {name}] {reason}")
+    kind = ssl.SSLCertVerificationError if name == "CERTIFICATE_VERIFY_FAILED" else ssl.SSLError
+    exc = kind(ssl.SSL_ERROR_SSL, f"[{library}: {name}] {reason}")
     exc.library = library
     exc.reason = name
     return exc

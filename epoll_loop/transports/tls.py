@@ -265,6 +265,8 @@ class TLSTransport(StreamTransport):
                 self._read()
         elif self._goodbye and not self._lost:
             self._await_goodbye()
+        elif self._closing and self._stalled:
+            self._read()
 
     def _fill(self) -> bool:
         """Receive once; return False if nothing came, and what that means was done."""
@@ -299,7 +301,7 @@ class TLSTransport(StreamTransport):
             self._fatal_error(exc, "SSL error in data received")
             return
         self._was_read()
-        if data is None:
+        if data is None or self._closing:
             return
         if data:
             syscalls.call1(self._context, self._received, data)
