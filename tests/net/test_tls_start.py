@@ -167,7 +167,9 @@ async def test_inside_with_data_queued(server_context: ssl.SSLContext, client_co
             await tls.turns()
         transport.write(bytes(1000))
         written += 1000
-        upgrading = asyncio.create_task(loop.start_tls(transport, protocol, client_context, **NAME, ssl_handshake_timeout=tls.LIMIT))
+        upgrading = asyncio.create_task(
+            loop.start_tls(transport, protocol, client_context, **NAME, ssl_handshake_timeout=tls.LIMIT)
+        )
         await tls.turns()
         blocked.set()
         async with asyncio.timeout(tls.LIMIT):
