@@ -54,7 +54,8 @@ TLS_ENGINE = _choose()
 """The name of the engine of new connections."""
 
 _engine = ENGINES.get(TLS_ENGINE)
-_OP_ENABLE_KTLS = 1 << 3  # `ssl.OP_ENABLE_KTLS`, which Python has from 3.12 on
+# From 3.12 on: before, Python does not tell the errors of OpenSSL's system calls.
+_OP_ENABLE_KTLS = getattr(_ssl, "OP_ENABLE_KTLS", 0)
 
 
 def tls_of(

@@ -164,6 +164,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """What TLS promises, it promises on all engines. That of kernel TLS works without the kernel's help, too."""
     name: str = request.param
     if name == "kernel":
+        if not hasattr(ssl, "OP_ENABLE_KTLS"):
+            pytest.skip("kernel TLS came with Python 3.12")
         monkeypatch.setattr(epoll_loop.net.tls, "_kernel_offers", lambda: True)
         monkeypatch.setattr(epoll_loop.net.tls, "_OP_ENABLE_KTLS", ssl.OP_ALL)  # which every context has
     elif name in epoll_loop.net.tls.ENGINES:
