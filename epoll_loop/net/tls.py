@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core.reactor import Reactor
@@ -54,8 +55,8 @@ TLS_ENGINE = _choose()
 """The name of the engine of new connections."""
 
 _engine = ENGINES.get(TLS_ENGINE)
-# From 3.12 on: before, Python does not tell the errors of OpenSSL's system calls.
-_OP_ENABLE_KTLS = getattr(_ssl, "OP_ENABLE_KTLS", 0)
+# From Python 3.13 on: before, a reset that OpenSSL meets looks like the end of the stream.
+_OP_ENABLE_KTLS = getattr(_ssl, "OP_ENABLE_KTLS", 0) if sys.version_info >= (3, 13) else 0
 
 
 def tls_of(

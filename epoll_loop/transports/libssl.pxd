@@ -10,6 +10,6 @@ cdef class DirectEngine(Engine):
     cdef SSL *_ssl
     cdef Wire *_wire
 
-    cdef bint _take_over(self) except *
+    cdef _take_over(self)
     cdef Py_ssize_t _decrypt(self, char *buffer, Py_ssize_t room) except? -1
     cdef bint _more(self) noexcept

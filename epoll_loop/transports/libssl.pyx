@@ -323,20 +323,20 @@ cdef class DirectEngine(Engine):
         self._take_over()
         return True
 
-    cdef bint _take_over(self) except *:
+    cdef _take_over(self):
         """Put our BIO in the place of the standard library's. If this is not the object that we know, leave it."""
         cdef Wire *wire = NULL
         cdef SSL *found
         cdef BIO *bio
         cdef bytes data
         if type(self._sslobj) is not _SSLSocket:
-            return False
+            return
         found = (<EplSSLSocket *> self._sslobj).ssl
         if (
             SSL_get_rbio(found) != (<EplMemoryBIO *> self._incoming).bio
             or SSL_get_wbio(found) != (<EplMemoryBIO *> self._outgoing).bio
         ):
-            return False
+            return
         bio = epl_bio_new(&wire)
         if bio is NULL:
             raise MemoryError
@@ -355,7 +355,6 @@ cdef class DirectEngine(Engine):
             raise MemoryError
         self._count()
         self.pending = self._more()
-        return True
 
     cpdef Py_ssize_t fill(self, sock, int fd) except? -1:
         cdef Wire *wire = self._wire
@@ -385,7 +384,6 @@ cdef class DirectEngine(Engine):
 
     cpdef read(self):
         cdef Wire *wire = self._wire
-        cdef int got = 1
         cdef Py_ssize_t size = 0
         if wire is NULL:
             return Engine.read(self)

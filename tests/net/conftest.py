@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -164,8 +165,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """What TLS promises, it promises on all engines. That of kernel TLS works without the kernel's help, too."""
     name: str = request.param
     if name == "kernel":
-        if not hasattr(ssl, "OP_ENABLE_KTLS"):
-            pytest.skip("kernel TLS came with Python 3.12")
+        if sys.version_info < (3, 13):
+            pytest.skip("kernel TLS from Python 3.13 on")
         monkeypatch.setattr(epoll_loop.net.tls, "_kernel_offers", lambda: True)
         monkeypatch.setattr(epoll_loop.net.tls, "_OP_ENABLE_KTLS", ssl.OP_ALL)  # which every context has
     elif name in epoll_loop.net.tls.ENGINES:
