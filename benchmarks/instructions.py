@@ -39,7 +39,7 @@ CONNECTIONS = 4
 TCP = ("load", "--connections", str(CONNECTIONS))
 ECHO = (*TCP, "--echo", "1024")
 UDP = ("datagrams", "--sockets", "1", "--window", "16", "--bytes", "64")
-WIDTH = 120  # of the tables where the output is not a terminal
+WIDTH = 170  # of the tables where the output is not a terminal
 # What differs from run to run and is not a loop's doing: the hashes of strings, and who writes the .pyc.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
