@@ -15,13 +15,18 @@ export EPOLL_LOOP_REQUIRE_EXT ?= 1
 python := $(VENV)/bin/python
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test bench instructions conformance compat clean
+.PHONY: test lint pytest bench instructions conformance compat clean
 .DELETE_ON_ERROR:
 
-test: $(VENV)/.test
+test: lint pytest
+
+lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 $(ARGS)
+
+# The tests of the benchmarks start both builds by themselves.
+pytest: $(VENV)/.test
+	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 --ignore tests/test_benchmarks.py $(ARGS)
 	$(python) -m pytest -n 2 $(ARGS)
 
 bench: $(VENV)/.bench
