@@ -1,4 +1,4 @@
-# make test          ruff, mypy, and pytest on both builds
+# make test          ruff, mypy, and pytest on both builds: make lint, make pytest
 # make bench         side by side with asyncio and uvloop
 # make instructions  instructions an operation, counted by valgrind
 # make conformance   CPython's own tests of asyncio on both builds, next to asyncio
