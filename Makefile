@@ -15,7 +15,7 @@ export EPOLL_LOOP_REQUIRE_EXT ?= 1
 python := $(VENV)/bin/python
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test lint pytest bench instructions conformance compat clean
+.PHONY: test lint pytest pytest-pure pytest-compiled bench instructions conformance compat clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -24,9 +24,13 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+pytest: pytest-pure pytest-compiled
+
 # The tests of the benchmarks start both builds by themselves.
-pytest: $(VENV)/.test
+pytest-pure: $(VENV)/.test
 	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 --ignore tests/test_benchmarks.py $(ARGS)
+
+pytest-compiled: $(VENV)/.test
 	$(python) -m pytest -n 2 $(ARGS)
 
 bench: $(VENV)/.bench
