@@ -69,6 +69,7 @@ cdef class TLSTransport(StreamTransport):
     cdef _read(self)
     @cython.locals(engine=Engine, count=Py_ssize_t)
     cdef _read_into(self)
+    cdef _reading_failed(self, exc)
     cdef _was_read(self)
     cdef _end_of_stream(self)
     cpdef write(self, data)

@@ -297,8 +297,7 @@ class TLSTransport(StreamTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._say_what_is_wrong()
-            self._fatal_error(exc, "SSL error in data received")
+            self._reading_failed(exc)
             return
         self._was_read()
         if data is None or self._closing:
@@ -331,8 +330,7 @@ class TLSTransport(StreamTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._say_what_is_wrong()
-            self._fatal_error(exc, "SSL error in data received")
+            self._reading_failed(exc)
             return
         self._was_read()
         if count > 0:
@@ -340,6 +338,10 @@ class TLSTransport(StreamTransport):
         elif count == 0:
             self._peer_ended = True
             self._end_of_stream()
+
+    def _reading_failed(self, exc: BaseException) -> None:
+        self._say_what_is_wrong()
+        self._fatal_error(exc, "SSL error in data received")
 
     def _was_read(self) -> None:
         if self._has_input():
