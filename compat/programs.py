@@ -1,7 +1,11 @@
-"""Programs that know nothing of this loop, in `programs/`, run unchanged on each contestant.
+"""Programs on each contestant, each a server with its client, or one of them, that checks what it gets by `assert`.
 
-Each is a server with its client, or one of them, checks what it gets by `assert`, and prints as its last line the
-module of the loop that it ran on: a program that brings a loop of its own says nothing about ours.
+Those in `programs/` know nothing of this loop and are run unchanged, by `python -m epoll_loop`. Those in `use_with/` choose
+it by their framework's own setting, with the line that the README gives; for the other contestants a stand-in in
+`stand_ins/` has the name `epoll_loop`.
+
+A program prints as its last line the module of the loop that it ran on (one that brings a loop of its own says nothing
+about ours), or `skipped: ` and what is missing.
 """
 
 from __future__ import annotations
@@ -10,15 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
 from compat.contestants import environment
 
-FOLDER = Path(__file__).parent / "programs"
-TIMEOUT = 60.0  # seconds; the slowest takes about two
+HERE = Path(__file__).parent
+FOLDERS = ("programs", "use_with")
+TIMEOUT = 60.0  # seconds; the slowest takes a quarter of it
 
 _UVLOOP = "import runpy, sys, uvloop; uvloop.install(); runpy.run_path(sys.argv[1], run_name='__main__')"
 COMMANDS = {
@@ -29,24 +29,26 @@ COMMANDS = {
 }
 LOOPS = {"asyncio": "asyncio.unix_events", "uvloop": "uvloop", "epoll_loop-pure": "epoll_loop.loop"}
 LOOPS["epoll_loop"] = LOOPS["epoll_loop-pure"]
-STYLES = {"ok": "green", "not installed": "dim", "not there yet": "yellow"}  # anything else is a failure
 
 
-def names() -> list[str]:
-    """The names of the programs."""
-    return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+def programs() -> list[str]:
+    """The programs, each as `folder/name`."""
+    return [f"{folder}/{path.stem}" for folder in FOLDERS for path in sorted((HERE / folder).glob("[a-z]*.py"))]
 
 
-def run_program(contestant: str, name: str) -> str:
-    """Run a program; return "ok", "not installed", or what went wrong."""
+def run_program(contestant: str, program: str) -> str:
+    """Run a program; return "ok", "skipped: …", or what went wrong."""
+    path = HERE / f"{program}.py"
+    by_line = path.parent.name == "use_with"
+    places = [str(HERE.parent), str(HERE / "services"), str(path.parent)]
+    if by_line and contestant in ("asyncio", "uvloop"):
+        places.insert(0, str(HERE / "stand_ins" / contestant))
     env = environment(contestant)
-    root = str(FOLDER.parent.parent)
-    env["PYTHONPATH"] = f"{root}:{env['PYTHONPATH']}" if env.get("PYTHONPATH") else root
-    # uvloop has no such option: its programs find their neighbours by the path.
-    env["PYTHONPATH"] += f":{FOLDER}"
+    env["PYTHONPATH"] = ":".join([*places, *filter(None, [env.get("PYTHONPATH")])])
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # the frameworks' commands
     try:
         done = subprocess.run(
-            [sys.executable, *COMMANDS[contestant], str(FOLDER / f"{name}.py")],
+            [sys.executable, *([] if by_line else COMMANDS[contestant]), str(path)],
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -57,38 +59,16 @@ def run_program(contestant: str, name: str) -> str:
         return f"hung: no end after {TIMEOUT:.0f} s"
     said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     if done.returncode:
-        missing = [line for line in said if line.startswith("ModuleNotFoundError")]
-        return "not installed" if missing else cause(said)
+        missing = next((line for line in said if line.startswith("ModuleNotFoundError")), None)
+        return f"skipped: {missing.partition(': ')[2]}" if missing else cause(said)
     if done.stderr.strip():
         return f"stderr: {cause(said)}"
-    loop = done.stdout.strip().rpartition("\n")[2]
-    return "ok" if loop == LOOPS[contestant] else f"ran on {loop}"
+    last = done.stdout.strip().rpartition("\n")[2]
+    if last.startswith("skipped: "):
+        return last
+    return "ok" if last == LOOPS[contestant] else f"ran on {last}"
 
 
 def cause(said: list[str]) -> str:
     """The line of a standard error that tells most: that of a missing feature, or else the last one."""
     return next((line.strip(" |") for line in said if "NotImplementedError" in line), said[-1])
-
-
-def run(console: Console, contestants: list[str], only: list[str]) -> bool:
-    """Run the programs and print the table; return whether they are well (uvloop may fail)."""
-    table = Table(title=f"programs, unchanged, on Python {sys.version.split()[0]}")
-    table.add_column("program", no_wrap=True)
-    for contestant in contestants:
-        table.add_column(contestant)
-    good = True
-    with Live(table, console=console, vertical_overflow="visible"):
-        for name in names():
-            if only and name not in only:
-                continue
-            results = [run_program(contestant, name) for contestant in contestants]
-            table.add_row(name, *(Text(result, STYLES.get(kind(result), "red")) for result in results))
-            by_name = zip(contestants, results, strict=True)
-            good &= all(kind(result) in STYLES for contestant, result in by_name if contestant != "uvloop")
-    console.line()
-    return good
-
-
-def kind(result: str) -> str:
-    """What sort of result it is."""
-    return "not there yet" if "NotImplementedError: epoll_loop " in result else result

@@ -1,0 +1,15 @@
+"""Found before the package of this name, it puts asyncio in its place: what is written for epoll_loop runs on asyncio."""
+
+import asyncio
+from asyncio import SelectorEventLoop as Loop
+from asyncio import new_event_loop, run
+from pathlib import Path
+
+__all__ = ["EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
+
+EventLoopPolicy = asyncio.DefaultEventLoopPolicy
+__path__ = [str(Path(__file__).parents[4] / "epoll_loop")]  # pytest's plugin is the real one
+
+
+def install() -> None:
+    """Leave the policy as it is."""
