@@ -122,3 +122,10 @@ def reason(module: str, test: str) -> str | None:
         if any(fnmatchcase(test, pattern) for pattern in patterns):
             return why
     return None
+
+
+DIFFERENCES: dict[str, dict[str, str]] = {}
+"""What is run, and fails here and not on asyncio, by suite and test: why that is right."""
+
+AIOHTTP: dict[str, str] = {}
+"""Tests of aiohttp, as pytest names them."""

@@ -1,7 +1,7 @@
 """Programs on each contestant, each a server with its client, or one of them, that checks what it gets by `assert`.
 
-Those in `programs/` know nothing of this loop and are run unchanged, by `python -m epoll_loop`. Those in `use_with/` choose
-it by their framework's own setting, with the line that the README gives; for the other contestants a stand-in in
+Those in `programs/` know nothing of this loop and are run unchanged, by `python -m epoll_loop`. Those in `use_with/`
+choose it by their framework's own setting, with the line that the README gives; for the others a stand-in in
 `stand_ins/` has the name `epoll_loop`.
 
 A program prints as its last line the module of the loop that it ran on (one that brings a loop of its own says nothing
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from compat.contestants import environment
+from compat.results import Outcome, Row
 
 HERE = Path(__file__).parent
 FOLDERS = ("programs", "use_with")
@@ -72,3 +75,21 @@ def run_program(contestant: str, program: str) -> str:
 def cause(said: list[str]) -> str:
     """The line of a standard error that tells most: that of a missing feature, or else the last one."""
     return next((line.strip(" |") for line in said if "NotImplementedError" in line), said[-1])
+
+
+def rows(contestants: list[str], only: list[str], say: Callable[[str], None]) -> Iterator[Row]:
+    """Run the programs, two at a time."""
+    chosen = [program for program in programs() if not only or program.rpartition("/")[2] in only]
+
+    def run(program: str) -> Row:
+        outcomes = {}
+        for contestant in contestants:
+            say(f"{program} on {contestant}")
+            outcomes[contestant] = outcome = Outcome()
+            result = run_program(contestant, program)
+            kind = "passed" if result == "ok" else "skipped" if result.startswith("skipped: ") else "failed"
+            outcome.add(program, kind, result.removeprefix("skipped: "))
+        return Row(program, "", outcomes)
+
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(run, chosen)

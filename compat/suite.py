@@ -13,47 +13,17 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-
 from compat import exclusions
 from compat.contestants import environment
+from compat.results import Outcome, Row
 
+SUITE = "test.test_asyncio"
 HANG = 60.0  # seconds in which a test has to end; the slowest takes about a tenth of it
-
-
-@dataclass
-class Outcome:
-    """What one module's tests did on one loop."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: dict[str, str] = field(default_factory=dict)  # test: traceback
-    passes: list[str] = field(default_factory=list)
-
-    def add(self, report: dict[str, Any]) -> None:
-        """Count what the child says about one test."""
-        outcome = report["outcome"]
-        if outcome == "failed":
-            self.failures[report["test"]] = report["text"]
-        elif not report["ours"]:
-            outcome = "elsewhere"
-        elif outcome == "passed":
-            self.passes.append(report["test"])
-        self.counts[outcome] += 1
-
-    def cell(self) -> str:
-        """The outcome as a cell of the table."""
-        failed = self.counts["failed"]
-        if failed:
-            return f"[red]{self.counts['passed']}, {failed} failed[/]"
-        skipped = f"[dim]{self.counts['skipped']} skipped, [/]" if self.counts["skipped"] else ""
-        return f"{skipped}[green]{self.counts['passed']}[/]" if self.counts["passed"] else "-"
+QUICK = ("test_buffered_proto", "test_sock_lowlevel", "test_streams", "test_transports", "test_unix_events")
 
 
 def modules() -> list[str]:
@@ -81,14 +51,14 @@ def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
             if "started" in report:
                 running = report["started"]
             else:
-                outcome.add(report)
+                elsewhere = report["outcome"] != "failed" and not report["ours"]
+                outcome.add(report["test"], "elsewhere" if elsewhere else report["outcome"], report["text"])
                 running = None
                 if report["test"] in left:
                     left.remove(report["test"])
         if running is None:
             break  # what is left belongs to a class or module that is skipped as a whole
-        text = "hung, or killed the process"
-        outcome.add({"test": running, "outcome": "failed", "text": text, "ours": True})
+        outcome.add(running, "failed", "hung, or killed the process")
         left.remove(running)
     return outcome
 
@@ -134,65 +104,18 @@ def child(contestant: str, module: str, tests: list[str]) -> Iterator[dict[str, 
         stdout.close()
 
 
-def run(console: Console, contestants: list[str], only: list[str], excluded: bool, verbose: bool) -> bool:
-    """Run the suite and print the table; return whether everything passed, or with `excluded` nothing did."""
-    table = Table(title=f"test.test_asyncio of Python {sys.version.split()[0]}: tests passed")
-    table.add_column("module", no_wrap=True)
-    table.add_column("excluded", justify="right")
-    for contestant in contestants:
-        table.add_column(contestant, justify="right")
-    totals: dict[str, Outcome] = {contestant: Outcome() for contestant in contestants}
-    left_out: Counter[str] = Counter()
-    with Live(table, console=console, vertical_overflow="visible"):
-        for module in modules():
-            if only and module not in only:
-                continue
-            whole = exclusions.MODULES.get(module)
-            tests = [] if whole and not excluded else tests_of(module)
-            reasons = {test: whole or exclusions.reason(module, test) for test in tests}
-            chosen = [test for test, why in reasons.items() if bool(why) == excluded]
-            left_out.update(why for why in reasons.values() if why)
-            if whole and not excluded:
-                left_out[f"{module}: {whole}"] += 0
-                table.add_row(module, f"[dim]{whole}[/]", *("-" for _ in contestants))
-                continue
-            if not chosen:
-                continue
-            cells = []
-            for contestant in contestants:
-                table.caption = f"{module} on {contestant} …"
-                if not console.is_terminal:  # the table is only seen when it is whole
-                    print(table.caption, file=sys.stderr)
-                outcome = run_module(contestant, module, chosen)
-                cells.append(outcome.cell())
-                total = totals[contestant]
-                total.counts += outcome.counts
-                total.passes += [f"{module}.{test}" for test in outcome.passes]
-                total.failures |= {f"{module}.{test}": text for test, text in outcome.failures.items()}
-            if any(cell != "-" for cell in cells):
-                table.add_row(module, str(sum(map(bool, reasons.values())) or ""), *cells)
-        table.caption = None
-        table.add_section()
-        table.add_row("in all", str(left_out.total()), *(total.cell() for total in totals.values()))
-    console.line()
-    show_details(console, totals, left_out, excluded, verbose)
-    return not any(total.passes if excluded else total.failures for total in totals.values())
-
-
-def show_details(
-    console: Console, totals: dict[str, Outcome], left_out: Counter[str], excluded: bool, verbose: bool
-) -> None:
-    """Print what failed and why tests are excluded; with `excluded`, which exclusions are not needed."""
-    for contestant, total in totals.items():
-        if excluded:
-            for test in total.passes:
-                console.print(f"{contestant} passes {test}", highlight=False, markup=False, soft_wrap=True)
+def rows(
+    contestants: list[str], only: list[str], quick: bool, excluded: bool, say: Callable[[str], None]
+) -> Iterator[Row]:
+    """Run the modules, or with `excluded` what else is not run of them; with `quick` those that know sockets best."""
+    for module in modules():
+        if (only and module not in only) or (quick and module not in QUICK):
             continue
-        for test, text in total.failures.items():
-            shown = text.strip() if verbose else text.strip().rpartition("\n")[2]
-            line = f"{contestant} fails {test}: {shown}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if not excluded:
-        for why, count in sorted(left_out.items()):
-            if count:
-                console.print(f"excluded, {count}: {why}", highlight=False, markup=False)
+        whole = exclusions.MODULES.get(module)
+        reasons = {test: whole or exclusions.reason(module, test) for test in tests_of(module)}
+        chosen = [test for test, why in reasons.items() if bool(why) == excluded]
+        outcomes = {}
+        for contestant in contestants if chosen else ():
+            say(f"{module} on {contestant}")
+            outcomes[contestant] = run_module(contestant, module, chosen)
+        yield Row(SUITE, module, outcomes, Counter(why for why in reasons.values() if why))

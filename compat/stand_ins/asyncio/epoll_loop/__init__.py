@@ -1,4 +1,4 @@
-"""Found before the package of this name, it puts asyncio in its place: what is written for epoll_loop runs on asyncio."""
+"""Found before the package of this name: what is written for epoll_loop runs on asyncio."""
 
 import asyncio
 from asyncio import SelectorEventLoop as Loop

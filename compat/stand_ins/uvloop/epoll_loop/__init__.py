@@ -1,4 +1,4 @@
-"""Found before the package of this name, it puts uvloop in its place: what is written for epoll_loop runs on uvloop."""
+"""Found before the package of this name: what is written for epoll_loop runs on uvloop."""
 
 from pathlib import Path
 

@@ -1,0 +1,106 @@
+"""aiohttp's own tests, of the version that is installed, on each contestant: as it is, and on aiofastnet's transports.
+
+Only aiohttp's source distribution carries them. pip fetches it once, into `.cache/`, and the tests run against the
+aiohttp that is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from compat import exclusions
+from compat.contestants import environment
+from compat.results import Outcome, Row
+
+CACHE = Path(__file__).parent / ".cache"
+TIMEOUT = 900.0  # seconds for all of the tests on one loop; the slowest takes a quarter of it
+SUITES = {"aiohttp": "0", "aiohttp on aiofastnet's transports": "1"}
+# Those that speak to a socket; the others are about aiohttp's parsers.
+QUICK = ("test_web_functional.py", "test_client_functional.py", "test_web_websocket_functional.py")
+
+OPTIONS = [
+    # aiohttp's options without coverage, and xdist for two processors
+    *("-o", "addopts=", "-p", "compat.pytest_child", "-n", "2", "-q", "--strict-markers"),
+    *("-m", "not dev_mode and not autobahn and not internal"),
+    # no gc.collect() after each test: it takes most of the time
+    "--aiohttp-fast",
+    # its own plugin is the only one that runs coroutines
+    *("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:epoll_loop"),
+]
+
+
+def folder() -> Path:
+    """Where the tests are; fetched when this version's are not there yet. CalledProcessError if pip can not."""
+    version = metadata.version("aiohttp")
+    place = CACHE / f"aiohttp-{version}"
+    if not place.exists():
+        with tempfile.TemporaryDirectory() as temporary:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            subprocess.run([*command, "--no-binary=aiohttp", f"--dest={temporary}", f"aiohttp=={version}"], check=True)
+            (archive,) = Path(temporary).glob("*.tar.gz")
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+            unpacked = Path(temporary, f"aiohttp-{version}")
+            shutil.rmtree(unpacked / "aiohttp")  # the one that is installed is tested
+            CACHE.mkdir(exist_ok=True)
+            shutil.move(unpacked, place)
+    return place
+
+
+def run(contestant: str, suite: str, arguments: list[str]) -> Outcome:
+    """Run tests on a contestant; what fails once more, alone: the tests are not made for a busy machine."""
+    place = folder()
+    outcome = Outcome()
+    for report in _child(contestant, suite, place, arguments):
+        outcome.add(report["test"], report["outcome"], report["text"])
+    if 0 < len(outcome.failures) <= 50:
+        for report in _child(contestant, suite, place, ["-n", "0", *outcome.failures]):
+            if report["outcome"] == "passed" and outcome.failures.pop(report["test"], None) is not None:
+                outcome.counts["failed"] -= 1
+                outcome.add(report["test"], "passed")
+                outcome.second.add(report["test"])
+    return outcome
+
+
+def _child(contestant: str, suite: str, place: Path, arguments: list[str]) -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory() as reports:
+        env = environment(contestant) | {
+            "COMPAT_CONTESTANT": contestant,
+            "COMPAT_REPORT": reports,
+            "COMPAT_AIOFASTNET": SUITES[suite],
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        left_out = [f"--deselect={test}" for test in exclusions.AIOHTTP]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *OPTIONS, *left_out, *arguments],
+            cwd=place,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        for file in sorted(Path(reports).iterdir()):
+            yield from map(json.loads, file.read_text().splitlines())
+
+
+def rows(contestants: list[str], quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
+    """Run both suites; with `quick` the tests that speak to sockets, and only as aiohttp comes."""
+    arguments = [f"tests/{name}" for name in QUICK] if quick else ["tests"]
+    for suite in list(SUITES)[: 1 if quick else None]:
+        outcomes = {}
+        for contestant in contestants:
+            say(f"{suite} on {contestant}")
+            outcomes[contestant] = run(contestant, suite, arguments)
+        yield Row(suite, "", outcomes, Counter(exclusions.AIOHTTP.values()))
