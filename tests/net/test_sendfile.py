@@ -241,18 +241,18 @@ async def test_nothing_was_sent(native: bool, pair: Pair, file: BinaryIO) -> Non
     assert source.tell() == 0
 
 
-async def test_a_file_that_sendfile_refuses(pair: Pair, file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_sendfile_refuses(pair: Pair, file: BinaryIO, replace_sendfile: Any) -> None:
     def refuse(*args: int) -> int:
         raise OSError(errno.EINVAL, "not such a file")
 
-    monkeypatch.setattr(os, "sendfile", refuse)
+    replace_sendfile(refuse)
     with pytest.raises(asyncio.SendfileNotAvailableError, match=r"^os.sendfile call failed$"):
         await now().sock_sendfile(pair[0], file, fallback=False)
     assert file.tell() == 0
     assert await sent_and_received(pair, file, 1000) == (SIZE - 1000, CONTENT[1000:])
 
 
-async def test_an_error_in_the_middle(pair: Pair, file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_the_middle(pair: Pair, file: BinaryIO, replace_sendfile: Any) -> None:
     def break_later(out: int, source: int, offset: int, count: int) -> int:
         if offset:
             raise error
@@ -260,7 +260,7 @@ async def test_an_error_in_the_middle(pair: Pair, file: BinaryIO, monkeypatch: p
 
     error = OSError(errno.EIO, "broken disk")
     real = os.sendfile
-    monkeypatch.setattr(os, "sendfile", break_later)
+    replace_sendfile(break_later)
     with pytest.raises(OSError) as caught:
         await now().sock_sendfile(pair[0], file)
     assert caught.value is error
@@ -284,7 +284,7 @@ async def test_an_error_of_the_file_in_the_fallback(pair: Pair) -> None:
 
 
 @ours  # each call of asyncio's waits
-async def test_others_have_their_turns_meanwhile(pair: Pair, file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_have_their_turns_meanwhile(pair: Pair, file: BinaryIO, replace_sendfile: Any) -> None:
     """However fast the peer is, and however much the kernel would do in one call."""
     sizes: list[int] = []
     ticks = [0]
@@ -298,7 +298,7 @@ async def test_others_have_their_turns_meanwhile(pair: Pair, file: BinaryIO, mon
         if not task.done():
             now().call_soon(tick)
 
-    monkeypatch.setattr(os, "sendfile", swallow)
+    replace_sendfile(swallow)
     task = asyncio.ensure_future(now().sock_sendfile(pair[0], file))
     now().call_soon(tick)
     assert await task >= 1 << 32
@@ -338,8 +338,8 @@ async def test_a_pipe(pair: Pair) -> None:
         assert await sent_and_received(pair, source) == (14, b"through a pipe")
 
 
-async def test_without_sendfile(pair: Pair, file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sendfile")
+async def test_without_sendfile(pair: Pair, file: BinaryIO, replace_sendfile: Any) -> None:
+    replace_sendfile(None)
     with pytest.raises(asyncio.SendfileNotAvailableError, match=r"^os.sendfile\(\) is not available$"):
         await now().sock_sendfile(pair[0], file, fallback=False)
     assert await sent_and_received(pair, file) == (SIZE, CONTENT)

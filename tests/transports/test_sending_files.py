@@ -3,7 +3,6 @@
 import array
 import asyncio
 import io
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -390,12 +389,12 @@ async def test_arguments(file: BinaryIO, link: wire.Link) -> None:
         assert await wire.read(peer, 8) == b"unharmed"
 
 
-async def test_without_a_fallback(file: BinaryIO, link: wire.Link, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_fallback(file: BinaryIO, link: wire.Link, replace_sendfile: Any) -> None:
     protocol = wire.Recorder()
     async with link(protocol) as peer:
         with pytest.raises(asyncio.SendfileNotAvailableError, match=r"^not a regular file$"):
             await now().sendfile(protocol.transport, io.BytesIO(CONTENT), fallback=False)
-        monkeypatch.delattr(os, "sendfile")
+        replace_sendfile(None)
         with pytest.raises(asyncio.SendfileNotAvailableError, match="not available"):
             await now().sendfile(protocol.transport, file, fallback=False)
         protocol.transport.write(b"unharmed")
