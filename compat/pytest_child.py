@@ -44,9 +44,10 @@ def pytest_configure() -> None:
         asyncio.set_event_loop_policy(Policy())
     if CONTESTANT != "asyncio":
         asyncio.SelectorEventLoop = base  # type: ignore[misc]
-    made = type(asyncio.new_event_loop())
-    if not issubclass(made, base):
-        raise pytest.UsageError(f"asyncio.new_event_loop() makes a {made}, not {CONTESTANT}")
+    loop = asyncio.new_event_loop()
+    loop.close()
+    if not isinstance(loop, base):
+        raise pytest.UsageError(f"asyncio.new_event_loop() makes {loop}, not {CONTESTANT}")
 
 
 class Reporter:

@@ -134,7 +134,7 @@ class Securing(Reactor):
         if transport._empty_waiter is not None:
             raise RuntimeError("unable to start TLS; sendfile is in progress")
         if transport.is_closing():
-            raise ConnectionAbortedError("start_tls() on a transport that is closing")
+            raise ConnectionAbortedError("Failed to start TLS: the transport is closing")
         tls = tls_of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         waiter: asyncio.Future[None] = self.create_future()
         received = _hello(protocol) if server_side else b""
