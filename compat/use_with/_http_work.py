@@ -38,14 +38,18 @@ async def _work(server: Command, tls: ssl.SSLContext | None, http2: bool) -> str
         answers = await asyncio.gather(*[client.post("/echo", content=_pieces(body)) for body in bodies])
         assert [answer.content for answer in answers] == bodies
 
-        # The server cannot be done with its answer as the signal comes, since nobody reads it.
         async with client.stream("GET", "/long") as answer:
             pieces = answer.aiter_raw()
             size = len(await anext(pieces))
-            server.terminate()
+            # Nobody reads, so the server cannot be done with its answer as the signal comes. To HTTP/2 hypercorn would
+            # say goodbye before the end of the last stream, whatever the loop.
+            if not http2:
+                server.terminate()
             async for piece in pieces:
                 size += len(piece)
         assert size == LONG
+        if http2:
+            server.terminate()
     (loop,) = {one["loop"] for one in said}
     return loop
 
