@@ -54,14 +54,12 @@ class Command:
 
 
 @contextmanager
-def serving(
-    line: str, files: Mapping[str, str] | None = None, *, code: int = 0, output: str = ""
-) -> Iterator[Command]:
+def serving(line: str, files: Mapping[str, str] | None = None, *, code: int = 0, output: str = "") -> Iterator[Command]:
     """Run a command line, with `{port}` in it the port to listen on, and yield it as it listens.
 
-    `files` (name to text) are in the folder it runs in. On leaving, it ends by SIGTERM with this exit code (negative: by a
-    signal), having said nothing but `output` on stdout and stderr: if not, that is RuntimeError, and what it said goes to
-    stderr. No process of it and no file outlives the block.
+    `files` (name to text) are in the folder it runs in. On leaving, it ends by SIGTERM with this exit code (negative:
+    by a signal), having said nothing but `output` on stdout and stderr: if not, that is RuntimeError, and what it said
+    goes to stderr. No process of it and no file outlives the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (files or {}).items():

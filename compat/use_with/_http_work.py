@@ -1,13 +1,17 @@
-"""What an HTTP server is put to: many requests at once, connections kept, bodies in chunks, SIGTERM as it answers."""
+"""What an HTTP server is put to: many requests at once, connections kept, bodies in chunks, SIGTERM as it answers.
+
+The servers answer as `app.py` does, and the functions return the module of the loop that they ran on.
+"""
 
 import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
 
-import epoll_loop
 import httpx
 from commands import Command
+
+import epoll_loop
 
 REQUESTS = 200
 CONNECTIONS = 10
@@ -16,8 +20,13 @@ LONG = 2**24
 
 
 def work(server: Command, *, tls: ssl.SSLContext | None = None, http2: bool = False) -> str:
-    """Put a server of the answers in `app.py` to work, ask it to end, and return the module of the loop that it ran on."""
+    """Put a server to work, and ask it to end."""
     return epoll_loop.run(_work(server, tls, http2))
+
+
+def meet(server: Command, workers: int) -> str:
+    """Ask until as many processes have answered."""
+    return epoll_loop.run(_meet(server, workers))
 
 
 async def _work(server: Command, tls: ssl.SSLContext | None, http2: bool) -> str:
@@ -37,6 +46,7 @@ async def _work(server: Command, tls: ssl.SSLContext | None, http2: bool) -> str
         bodies = [os.urandom(BODY) for _ in range(4)]
         answers = await asyncio.gather(*[client.post("/echo", content=_pieces(body)) for body in bodies])
         assert [answer.content for answer in answers] == bodies
+        assert http2 or {answer.headers["transfer-encoding"] for answer in answers} == {"chunked"}
 
         async with client.stream("GET", "/long") as answer:
             pieces = answer.aiter_raw()
@@ -51,6 +61,19 @@ async def _work(server: Command, tls: ssl.SSLContext | None, http2: bool) -> str
         if http2:
             server.terminate()
     (loop,) = {one["loop"] for one in said}
+    return loop
+
+
+async def _meet(server: Command, workers: int) -> str:
+    loops = set()
+    met = set()
+    while len(met) < workers:  # a connection goes to whoever comes first
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+            answers = await asyncio.gather(*[client.get("/") for _ in range(20)])
+        for answer in answers:
+            loops.add(answer.json()["loop"])
+            met.add(answer.json()["pid"])
+    (loop,) = loops
     return loop
 
 

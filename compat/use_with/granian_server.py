@@ -1,4 +1,4 @@
-"""granian, whose I/O is not asyncio's: the application runs on the loop, and the server wakes it from its own threads."""
+"""granian: its I/O is its own, the application runs on the loop, and threads that are not Python's wake it."""
 
 import sys
 
@@ -14,9 +14,8 @@ import granian
 granian.loops.register("epoll_loop")(epoll_loop.new_event_loop)
 
 if __name__ == "__main__":
-    granian.Granian(
-        "app:app", port=int(sys.argv[1]), interface="asgi", loop="epoll_loop", log_level="warning"
-    ).serve()
+    port = int(sys.argv[1])
+    granian.Granian("app:app", port=port, interface="asgi", loop="epoll_loop", log_level="warning").serve()
 """
 
 with serving(f"{sys.executable} serve.py {{port}}", {"serve.py": SERVE}, output="shut down\n") as server:

@@ -8,10 +8,10 @@ import epoll_loop
 
 epoll_loop.install()
 """
-LINE = "gunicorn aiohttp_app:app --worker-class aiohttp.GunicornWebWorker --workers 2"
+LINE = "gunicorn aiohttp_app:app --worker-class aiohttp.GunicornWebWorker"
 
 with serving(
-    f"{LINE} --bind 127.0.0.1:{{port}} --log-level warning", {"gunicorn.conf.py": CONF}, output="shut down\n" * 2
+    f"{LINE} --workers 2 --bind 127.0.0.1:{{port}} --log-level warning", {"gunicorn.conf.py": CONF}, output="shut down\n" * 2
 ) as server:
     loop = work(server)
 print(loop)

@@ -10,10 +10,10 @@ from uvicorn_worker import UvicornWorker
 class Worker(UvicornWorker):
     CONFIG_KWARGS = {"loop": "epoll_loop:new_event_loop"}
 """
-LINE = "gunicorn app:app --worker-class worker.Worker --workers 2"
+LINE = "gunicorn app:app --worker-class worker.Worker"
 
 with serving(
-    f"{LINE} --bind 127.0.0.1:{{port}} --log-level warning", {"worker.py": WORKER}, output="shut down\n" * 2
+    f"{LINE} --workers 2 --bind 127.0.0.1:{{port}} --log-level warning", {"worker.py": WORKER}, output="shut down\n" * 2
 ) as server:
     loop = work(server)
 print(loop)

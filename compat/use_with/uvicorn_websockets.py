@@ -5,9 +5,10 @@ import json
 import os
 import signal
 
-import epoll_loop
 from commands import Command, serving
 from websockets.asyncio.client import connect
+
+import epoll_loop
 
 LINE = "uvicorn app:app --loop epoll_loop:new_event_loop"
 BIG = os.urandom(2**20)
