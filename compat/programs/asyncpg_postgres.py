@@ -1,4 +1,4 @@
-"""asyncpg: queries, COPY both ways, notifications, cancellation, transactions; PostgreSQL by TCP, TLS and a Unix socket."""
+"""asyncpg by TCP, TLS and a Unix socket: a pool, COPY both ways, notifications, cancelled queries, transactions."""
 
 import asyncio
 import io

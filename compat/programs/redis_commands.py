@@ -1,4 +1,4 @@
-"""redis-py: pipelines, transactions, large values, publish and subscribe, pops that block; Redis by TCP and Unix socket."""
+"""redis-py by TCP and Unix socket: pipelines, transactions, large values, publish and subscribe, pops that block."""
 
 import asyncio
 
@@ -47,10 +47,11 @@ async def published(redis: Redis) -> None:
             async for message in subscriber.listen():
                 if message["type"] == "subscribe":
                     ready.set()
-                else:
-                    heard.append(message["data"])
-                if heard[-1:] == [b"end"]:
-                    return heard
+                    continue
+                heard.append(message["data"])
+                if heard[-1] == b"end":
+                    break
+        return heard
 
     ready = [asyncio.Event() for _ in range(5)]
     listeners = [asyncio.create_task(listen(event)) for event in ready]

@@ -50,10 +50,11 @@ class Place:
         return str(path)
 
     def start(self, *command: str, ready: Callable[[], bool]) -> None:
-        """Start the server and return when `ready()`. RuntimeError with its output if it ends before or takes too long."""
+        """Start the server and return when `ready()`. RuntimeError with its output if that does not come."""
         output = self.folder / "output.txt"
         with output.open("wb") as file:
-            self._server = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **self._options())
+            options = self._options() | {"stdout": file, "stderr": file, "start_new_session": True}
+            self._server = subprocess.Popen(command, **options)
         assert self._keeper.stdin is not None
         self._keeper.stdin.write(b"%d\n" % self._server.pid)
         self._keeper.stdin.flush()
