@@ -1,4 +1,4 @@
-"""pyzmq by inproc, ipc and tcp. The descriptor that it has watched is edge-triggered by itself: no message may be left."""
+"""pyzmq by inproc, ipc and tcp. The descriptor that it gives out is edge-triggered itself: no message may be left."""
 
 import asyncio
 import tempfile
@@ -27,7 +27,7 @@ async def asked(context: zmq.asyncio.Context, address: str) -> None:
 
 
 async def crossed(context: zmq.asyncio.Context, address: str) -> None:
-    """DEALER and DEALER: on each socket, one task sends and another one receives, and none of them waits for an answer."""
+    """DEALER and DEALER: each sends and receives at once, and none of them waits for an answer."""
     with context.socket(zmq.DEALER) as left, context.socket(zmq.DEALER) as right:
         left.bind(address)
         right.connect(left.last_endpoint)
