@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
 
 EventLoopPolicy = asyncio.DefaultEventLoopPolicy
-__path__ = [str(Path(__file__).parents[4] / "epoll_loop")]  # pytest's plugin is the real one
+__path__ = [*__path__, str(Path(__file__).parents[4] / "epoll_loop")]  # pytest's plugin is the real one
 
 
 def install() -> None:

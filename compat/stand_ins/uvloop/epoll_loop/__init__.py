@@ -6,4 +6,4 @@ from uvloop import EventLoopPolicy, Loop, install, new_event_loop, run
 
 __all__ = ["EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
 
-__path__ = [str(Path(__file__).parents[4] / "epoll_loop")]  # pytest's plugin is the real one
+__path__ = [*__path__, str(Path(__file__).parents[4] / "epoll_loop")]  # pytest's plugin is the real one
