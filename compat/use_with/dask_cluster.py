@@ -29,9 +29,9 @@ def nested(n: int) -> int:
 
 
 def work(client: Client) -> None:
-    squares = client.map(lambda n: n * n, range(200))
-    assert client.submit(sum, squares).result() == sum(n * n for n in range(200))
-    assert sorted(future.result() for future in as_completed(squares)) == [n * n for n in range(200)]
+    squares = client.map(lambda n: n * n, range(100))
+    assert client.submit(sum, squares).result() == sum(n * n for n in range(100))
+    assert sorted(future.result() for future in as_completed(squares)) == [n * n for n in range(100)]
     scattered = client.scatter([BLOB] * 4, hash=False)
     assert client.gather(client.map(len, scattered)) == [len(BLOB)] * 4
     assert client.submit(operator.add, *scattered[:2]).result() == BLOB * 2
@@ -42,20 +42,20 @@ def work(client: Client) -> None:
     assert client.compute(total).result() == -sum(range(50))
 
 
-async def asynchronous(folder: str) -> str:
+async def asynchronous() -> str:
     async with (
-        LocalCluster(2, processes=False, dashboard_address=None, local_directory=folder, asynchronous=True) as cluster,
+        LocalCluster(2, processes=False, dashboard_address=None, asynchronous=True) as cluster,
         Client(cluster, asynchronous=True) as client,
     ):
         assert await client.gather(client.map(operator.neg, range(100))) == [-n for n in range(100)]
     return await loop_of()
 
 
-def main(folder: str) -> None:
-    loops = {asyncio.run(asynchronous(folder))}
+def main() -> None:
+    loops = {asyncio.run(asynchronous())}
     for processes in (False, True):
         with (
-            LocalCluster(2, processes=processes, dashboard_address=None, local_directory=folder) as cluster,
+            LocalCluster(2, processes=processes, dashboard_address=None) as cluster,
             Client(cluster) as client,
         ):
             work(client)
@@ -65,5 +65,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        main(folder)
+    with tempfile.TemporaryDirectory() as folder, dask.config.set(temporary_directory=folder):
+        main()
