@@ -7,8 +7,9 @@ import tempfile
 import warnings
 
 import dask
-import epoll_loop
 from dask.distributed import Client, LocalCluster, as_completed, get_client
+
+import epoll_loop
 
 warnings.simplefilter("ignore", DeprecationWarning)  # policies, from Python 3.14 on
 # Not under `if __name__ == "__main__"`: worker processes import this file, and get the loop by that.

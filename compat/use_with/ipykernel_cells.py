@@ -5,10 +5,11 @@ import os
 import tempfile
 from pathlib import Path
 
-import epoll_loop
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+
+import epoll_loop
 
 KERNEL = """{
   "argv": ["python", "-m", "epoll_loop", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -45,7 +46,7 @@ class Notebook:
         self.client = client
 
     async def run(self, code: str) -> str:
-        """Run a cell and return what it prints, or the name of its error. It is interrupted when it prints "endless"."""
+        """Run a cell and return what it prints, or its error's name. It is interrupted when it prints "endless"."""
         said: list[str] = []
 
         def hear(message) -> None:  # type: ignore[no-untyped-def]
