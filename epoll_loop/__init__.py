@@ -1,9 +1,31 @@
 """An asyncio event loop on edge-triggered epoll, in plain Python that also compiles."""
 
+from typing import TYPE_CHECKING, Any
+
 from epoll_loop._build import COMPILED
-from epoll_loop.loop import Loop
-from epoll_loop.net.tls import TLS_ENGINE
-from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
+
+if TYPE_CHECKING:
+    from epoll_loop.loop import Loop
+    from epoll_loop.net.tls import TLS_ENGINE
+    from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
 
 __all__ = ["COMPILED", "TLS_ENGINE", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
 __version__ = "0.1.0"
+
+# Where the names are that nothing is imported for before somebody asks for one. pytest imports the package for its plugin
+# in every environment that has it; and Python 3.16 has no policy to import.
+_PLACES = {"Loop": "loop", "TLS_ENGINE": "net.tls"}
+_PLACES |= dict.fromkeys(("EventLoopPolicy", "install", "new_event_loop", "run"), "policy")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _PLACES.keys())
