@@ -1,4 +1,7 @@
-"""An asyncio event loop on edge-triggered epoll, in plain Python that also compiles."""
+"""An asyncio event loop on edge-triggered epoll, in plain Python that also compiles.
+
+PYTEST_DONT_REWRITE: a package with a plugin for pytest is marked for it, with a warning if it is imported already.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["COMPILED", "TLS_ENGINE", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
 __version__ = "0.1.0"
 
-# Where the names are that nothing is imported for before somebody asks for one. pytest imports the package for its plugin
-# in every environment that has it; and Python 3.16 has no policy to import.
+# Where the names are that are imported when somebody asks for one: pytest imports the package for its plugin in every
+# environment that has it, and Python 3.16 has no policy to import.
 _PLACES = {"Loop": "loop", "TLS_ENGINE": "net.tls"}
 _PLACES |= dict.fromkeys(("EventLoopPolicy", "install", "new_event_loop", "run"), "policy")
 

@@ -1,8 +1,8 @@
 """`pytest --epoll-loop` runs the asynchronous tests of any project on this loop.
 
-It makes this loop the one that asyncio gives to those who do not choose: `asyncio.run()` and `asyncio.Runner` in a test,
-`unittest.IsolatedAsyncioTestCase`, and the plugins pytest-asyncio, anyio, pytest-aiohttp and aiohttp's own. What a project
-chooses by name stays: a loop factory, the policy of a fixture, anyio's backend and its options.
+It makes this loop the one that asyncio gives to those who do not choose: `asyncio.run()` and `asyncio.Runner` in a
+test, `unittest.IsolatedAsyncioTestCase`, and the plugins pytest-asyncio, anyio, pytest-aiohttp and aiohttp's own. What
+a project chooses by name stays: a loop factory, the policy of a fixture, anyio's backend and its options.
 
 pytest imports this module in every environment that has it: nothing else is imported before the option is given.
 """

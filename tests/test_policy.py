@@ -152,6 +152,18 @@ def test_without_policies_the_names_say_so(monkeypatch: pytest.MonkeyPatch) -> N
         policy.install()
 
 
+def test_the_package_without_policies() -> None:
+    code = f"import asyncio, sys\nsys.version_info = (3, 16, 0)\n{MAIN}\nprint(epoll_loop.run(main()))"
+    assert output(code, "-W", "error") == "(True, False)"
+
+
+def test_the_names_of_the_package() -> None:
+    assert output("import epoll_loop; print(set(epoll_loop.__all__) - set(dir(epoll_loop)))") == "set()"
+    assert output("from epoll_loop import *; run(__import__('asyncio').sleep(0)); print(Loop, COMPILED, TLS_ENGINE)")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        epoll_loop.no_such_name  # noqa: B018
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="no child watchers on this Python")
 def test_child_watcher() -> None:
     code = """

@@ -10,10 +10,10 @@ import epoll_loop
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(epoll_loop.__file__).parent.parent
+PACKAGE = Path(epoll_loop.__file__).parent
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 HEADER = f"epoll_loop: {epoll_loop.__version__}, {'compiled' if epoll_loop.COMPILED else 'pure'} build"
-IN_USE = "import asyncio, sys\nfrom epoll_loop import Loop\n\ndef loop():\n    return asyncio.get_running_loop()\n"
+IN_USE = "import asyncio\nfrom epoll_loop import Loop\n\ndef loop():\n    return asyncio.get_running_loop()\n"
 
 PLAIN = f"""
 {IN_USE}
@@ -113,8 +113,9 @@ def anyio_backend():
 
 @pytest.fixture
 async def fixture():
-    yield loop()
-    assert type(loop()) is Loop
+    before = loop()
+    yield before
+    assert loop() is before
 
 async def test_default(fixture):
     assert type(loop()) is Loop
@@ -140,11 +141,19 @@ async def test_client(aiohttp_client, loop):
 """
 
 
+NOT_OURS = """
+import asyncio
+
+async def test_own():
+    assert type(asyncio.get_running_loop()) is asyncio.SelectorEventLoop
+"""
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A folder with the package as if it were installed: with the entry points of this checkout."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    """A folder with the package as it is when installed, with its entry points and a list of its files."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    pytester.path.joinpath("epoll_loop").symlink_to(PACKAGE)
     entry_points = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"]["pytest11"]
     info = pytester.mkdir("epoll_loop-0.dist-info")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: epoll-loop\nVersion: 0\n")
@@ -155,21 +164,22 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, source: str, *options: str, passed: int, conftest: str = "") -> None:
-    """Run tests on the loop: all of them pass, and no warning of ours is in the way."""
+    """Run tests on the loop: all of them pass, without a warning. The options load all other plugins that there are."""
     project.makepyfile(source)
     if conftest:
         project.makeconftest(conftest)
-    asyncio_mode = [] if "no:asyncio" in options else ["-o", "asyncio_default_fixture_loop_scope=function"]
-    done = project.runpytest_subprocess("--epoll-loop", "-W", "error", *asyncio_mode, *options, timeout=50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        done = project.runpytest_subprocess("-p", "epoll_loop", "--epoll-loop", "-W", "error", *options, timeout=50)
     done.assert_outcomes(passed=passed)
     done.stdout.fnmatch_lines([HEADER])
 
 
 def test_plain_asyncio(project: pytest.Pytester) -> None:
-    run(project, PLAIN, "-p", "no:asyncio", passed=5)
+    run(project, PLAIN, passed=5)
 
 
-def test_a_policy_that_is_put_back(project: pytest.Pytester) -> None:
+def test_policy_that_is_put_back(project: pytest.Pytester) -> None:
     put_back = """
 import asyncio, pytest, warnings
 
@@ -180,10 +190,10 @@ def put_back():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(None)
 """
-    run(project, PLAIN, "-p", "no:asyncio", conftest=put_back, passed=5)
+    run(project, PLAIN, conftest=put_back, passed=5)
 
 
-def test_a_policy_that_conftest_has_set(project: pytest.Pytester) -> None:
+def test_policy_that_conftest_has_set(project: pytest.Pytester) -> None:
     other = """
 import asyncio, warnings
 with warnings.catch_warnings():
@@ -193,76 +203,68 @@ with warnings.catch_warnings():
             raise AssertionError("this policy is asked")
     asyncio.set_event_loop_policy(Other())
 """
-    run(project, PLAIN, "-p", "no:asyncio", conftest=other, passed=5)
+    run(project, PLAIN, conftest=other, passed=5)
 
 
 def test_without_policies(project: pytest.Pytester) -> None:
     """As from Python 3.16 on: the name is not there."""
-    gone = "import asyncio\nfor name in ('DefaultEventLoopPolicy', '__getattr__'): vars(asyncio).pop(name, None)"
-    run(project, PLAIN, "-p", "no:asyncio", conftest=gone, passed=5)
+    gone = """
+import asyncio, warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    asyncio.get_event_loop_policy()  # asyncio itself needs one here
+for name in ("DefaultEventLoopPolicy", "__getattr__"):
+    vars(asyncio).pop(name, None)
+"""
+    run(project, PLAIN, conftest=gone, passed=5)
+
+
+STRICT = ("-p", "asyncio", "--asyncio-mode=strict", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
 def test_pytest_asyncio_strict(project: pytest.Pytester) -> None:
-    run(project, PYTEST_ASYNCIO, "--asyncio-mode=strict", passed=11)
-
-
-def test_pytest_asyncio_auto(project: pytest.Pytester) -> None:
-    run(project, AUTO, "--asyncio-mode=auto", passed=1)
+    run(project, PYTEST_ASYNCIO, *STRICT, passed=11)
 
 
 def test_pytest_asyncio_with_xdist(project: pytest.Pytester) -> None:
-    run(project, PYTEST_ASYNCIO, "--asyncio-mode=strict", "-n", "2", passed=11)
+    run(project, PYTEST_ASYNCIO, *STRICT, "-p", "xdist", "-n", "2", passed=11)
 
 
-def test_a_project_that_chooses_keeps_its_loop(project: pytest.Pytester) -> None:
-    source = """
-import asyncio
-async def test_own():
-    assert type(asyncio.get_running_loop()) is asyncio.SelectorEventLoop
-"""
-    own = """
-import asyncio
-def pytest_asyncio_loop_factories():
-    return {"own": asyncio.SelectorEventLoop}
-"""
-    run(project, source, "--asyncio-mode=auto", conftest=own, passed=1)
+def test_pytest_asyncio_auto(project: pytest.Pytester) -> None:
+    run(project, AUTO, *STRICT, "--asyncio-mode=auto", passed=1)
+
+
+def test_project_that_chooses_a_loop_keeps_it(project: pytest.Pytester) -> None:
+    own = "import asyncio\ndef pytest_asyncio_loop_factories(): return {'own': asyncio.SelectorEventLoop}"
+    run(project, NOT_OURS, *STRICT, "--asyncio-mode=auto", conftest=own, passed=1)
 
 
 def test_anyio(project: pytest.Pytester) -> None:
     pytest.importorskip("anyio")
-    run(project, ANYIO, passed=2)
+    run(project, ANYIO, "-p", "anyio", passed=2)
 
 
 def test_aiohttp(project: pytest.Pytester) -> None:
-    disabled = ["-p", "no:asyncio", "-p", "no:anyio"]
-    ignored = ["-W", "ignore:aiohttp.pytest_plugin will be removed:DeprecationWarning"]
-    run(project, AIOHTTP, "-p", "aiohttp.pytest_plugin", *disabled, *ignored, passed=1)
+    deprecated = ("-W", "ignore:aiohttp.pytest_plugin will be removed:DeprecationWarning")
+    run(project, AIOHTTP, "-p", "aiohttp.pytest_plugin", *deprecated, passed=1)
 
 
 def test_off_by_default(project: pytest.Pytester) -> None:
-    project.makepyfile(
-        """
-import asyncio, sys
-async def test_loop():
-    assert type(asyncio.get_running_loop()) is asyncio.SelectorEventLoop
-    assert "epoll_loop.pytest_plugin" in sys.modules
-    assert "epoll_loop.loop" not in sys.modules
-"""
-    )
-    done = project.runpytest_subprocess("--asyncio-mode=auto", "-W", "error", timeout=50)
+    project.makepyfile(NOT_OURS)
+    done = project.runpytest_subprocess(*STRICT[2:], "--asyncio-mode=auto", "-W", "error", timeout=50)
     done.assert_outcomes(passed=1)
+    done.stdout.fnmatch_lines(["plugins: *epoll-loop-0*"])
     done.stdout.no_fnmatch_line("epoll_loop: *")
 
 
 def test_importing_the_plugin_imports_no_loop(project: pytest.Pytester) -> None:
     code = "import epoll_loop.pytest_plugin, sys; print({'asyncio', 'ssl', 'epoll_loop.loop'} & sys.modules.keys())"
-    done = project.run(sys.executable, "-c", code, timeout=50)
-    done.stdout.fnmatch_lines(["set()"])
+    assert project.run(sys.executable, "-c", code, timeout=50).outlines == ["set()"]
 
 
 def test_pytest_as_a_program_on_the_loop(project: pytest.Pytester) -> None:
-    """The package is imported before pytest marks it, as a plugin, for the rewriting of its assertions."""
+    """Imported before pytest runs, the package gives it no reason to warn."""
     project.makepyfile(PLAIN)
-    done = project.run(sys.executable, "-m", "epoll_loop", "-m", "pytest", "-W", "error", "-p", "no:asyncio", timeout=50)
-    assert done.ret == 0
+    pytest_ = ("-m", "epoll_loop", "-m", "pytest", "-W", "error", "-p", "no:asyncio")
+    done = project.run(sys.executable, *pytest_, timeout=50)
     done.assert_outcomes(passed=5)
