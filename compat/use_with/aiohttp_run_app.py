@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
-import epoll_loop
 from aiohttp import web
+
+import epoll_loop
 
 BIG = os.urandom(2**20) * 8
 ENDING = web.AppKey("ENDING", asyncio.Event)
@@ -75,7 +76,8 @@ async def client(base: str) -> str:
 with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as sock:
     Path(folder, "big").write_bytes(BIG)
     app = web.Application()
-    app.add_routes([web.get("/", who), web.get("/echo", echo), web.get("/events", events), web.static("/static", folder)])
+    app.add_routes([web.get("/", who), web.get("/echo", echo), web.get("/events", events)])
+    app.router.add_static("/static", folder)
     app.cleanup_ctx.append(life)
     app.on_shutdown.append(end)
     with ThreadPoolExecutor(1) as thread:

@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import aclosing
 
 import anyio
-import epoll_loop
 from anyio import from_thread, to_thread
 from anyio.streams.text import TextReceiveStream
+
+import epoll_loop
 
 MIB = os.urandom(2**20)
 OPTIONS = {"loop_factory": epoll_loop.new_event_loop}
@@ -30,10 +30,9 @@ async def processes() -> None:
 
 async def signals() -> None:
     with anyio.open_signal_receiver(signal.SIGUSR1, signal.SIGUSR2) as received:
-        async with aclosing(received):  # type: ignore[type-var]
-            for number in (signal.SIGUSR1, signal.SIGUSR2):
-                os.kill(os.getpid(), number)
-                assert await anext(received) == number
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+            assert await anext(received) == number
 
 
 async def double(number: int) -> int:

@@ -7,10 +7,11 @@ import tempfile
 from functools import partial
 
 import anyio
-import epoll_loop
 import trustme
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener, TLSStream
+
+import epoll_loop
 
 MIB = os.urandom(2**20)
 
@@ -72,7 +73,8 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "socket")
         plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        tls = TLSListener(await anyio.create_tcp_listener(local_host="127.0.0.1"), server_context)
+        below = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        tls = TLSListener(below, server_context)
         unix = await anyio.create_unix_listener(path)
         async with plain, tls, unix, anyio.create_task_group() as serving:
             serving.start_soon(plain.serve, partial(upgrade, context=server_context))
@@ -80,7 +82,7 @@ async def main() -> None:
             serving.start_soon(unix.serve, echo)
             async with anyio.create_task_group() as clients:
                 for _ in range(10):
-                    clients.start_soon(tls_client, tls.extra(SocketAttribute.local_port), context)
+                    clients.start_soon(tls_client, below.extra(SocketAttribute.local_port), context)
                     clients.start_soon(upgrading_client, plain.extra(SocketAttribute.local_port), context)
                     clients.start_soon(unix_client, path)
             serving.cancel_scope.cancel()

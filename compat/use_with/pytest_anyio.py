@@ -26,7 +26,8 @@ async def port():
             async for data in stream:
                 await stream.send(data)
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as serving:
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as serving:
         serving.start_soon(listener.serve, echo)
         yield listener.extra(SocketAttribute.local_port)
         serving.cancel_scope.cancel()
