@@ -1,4 +1,6 @@
 # make test          ruff, mypy, and pytest on both builds: make lint, make pytest
+# make smoke         some tests of each kind on both builds, with as little installed as they need
+# make wheel         an sdist and a wheel in dist/, checked, and the tests on the wheel away from the checkout
 # make bench         side by side with asyncio and uvloop
 # make instructions  instructions an operation, counted by valgrind
 # make conformance   CPython's own tests of asyncio on both builds, next to asyncio
@@ -13,14 +15,15 @@ VENV ?= .venv
 export EPOLL_LOOP_REQUIRE_EXT ?= 1
 
 python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check --quiet install --no-compile
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test lint pytest pytest-pure pytest-compiled bench instructions conformance compat clean
+.PHONY: test lint pytest pytest-pure pytest-compiled smoke wheel bench instructions conformance compat clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
 
-lint: $(VENV)/.test
+lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
@@ -32,6 +35,12 @@ pytest-pure: $(VENV)/.test
 
 pytest-compiled: $(VENV)/.test
 	$(python) -m pytest -n 2 $(ARGS)
+
+smoke:
+	.ci/smoke $(PYTHON) $(VENV) $(ARGS)
+
+wheel:
+	$(PYTHON) .ci/wheel.py $(ARGS)
 
 bench: $(VENV)/.bench
 	$(python) -m benchmarks $(ARGS)
@@ -49,7 +58,13 @@ compat: $(VENV)/.compat
 # install is editable: the extensions are built in place, under names that differ from one Python to the next.
 $(addprefix $(VENV)/.,test bench conformance compat): $(VENV)/.%: $(sources)
 	$(PYTHON) -m venv $(VENV)
-	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(pip) --editable '.[$*]'
+	touch $@
+
+# What reads the sources needs nothing built.
+$(VENV)/.lint: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(python) .ci/requirements.py lint | $(pip) -r /dev/stdin
 	touch $@
 
 clean:
