@@ -88,6 +88,7 @@ class Loop(  # type: ignore[misc]
         KeyboardInterrupt and SystemExit from a callback come out of here; the loop can be run again after that.
         """
         self._check_runnable()
+        self._choose_clock()
         hooks = sys.get_asyncgen_hooks()
         depth = sys.get_coroutine_origin_tracking_depth()
         main = threading.current_thread() is threading.main_thread()
@@ -204,6 +205,9 @@ class Loop(  # type: ignore[misc]
         return (
             f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
         )
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an event loop cannot be pickled or copied")
 
     # Tasks
 

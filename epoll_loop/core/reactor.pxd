@@ -15,6 +15,7 @@ cdef bint _RECYCLES
 cdef class Reactor:
     cdef object __weakref__
     cdef bint _asleep
+    cdef object _clock
     cdef public bint _debug
     cdef object _incoming
     cdef public Epoll _poller
@@ -27,8 +28,11 @@ cdef class Reactor:
     cdef bint _torn
     cdef Queue _unflushed
     cdef public bint _usable
+    cdef bint _usual_clock
     cdef public double slow_callback_duration
 
+    cpdef _choose_clock(self)
+    cdef double _now(self) except? -1
     @cython.locals(timer=TimerHandle)
     cdef TimerHandle _schedule(self, double when, object callback, tuple args, object context)
     @cython.locals(first=bint)

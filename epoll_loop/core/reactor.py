@@ -30,7 +30,7 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
 from epoll_loop.core.handles import Handle, new_handle, outer_stack
 from epoll_loop.core.poller import Channel, SocketWatch, Watch
-from epoll_loop.core.syscalls import Link, Queue
+from epoll_loop.core.syscalls import Link, Queue, monotonic  # the last as an object: not in the .pxd
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
@@ -46,6 +46,7 @@ class Reactor:
     __slots__ = (
         "__weakref__",
         "_asleep",
+        "_clock",
         "_debug",
         "_incoming",
         "_poller",
@@ -58,6 +59,7 @@ class Reactor:
         "_torn",
         "_unflushed",
         "_usable",
+        "_usual_clock",
         "slow_callback_duration",
     )
 
@@ -77,12 +79,38 @@ class Reactor:
         self._thread_id: int | None = None
         self._task_factory: Callable[..., Any] | None = None
         self.slow_callback_duration = 0.1
+        self._clock: Callable[[], float] = monotonic
+        self._choose_clock()
+
+    # The clock
+
+    @property
+    def time(self) -> Callable[[], float]:
+        """The loop's clock, `time.monotonic()`, in seconds: `loop.time()`.
+
+        Another function may be assigned, as test tools do, or a subclass have a method of its own: timers go by that
+        from then on. Deleting the attribute brings the usual clock back.
+        """
+        return self._clock
+
+    @time.setter
+    def time(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._choose_clock()
+
+    @time.deleter
+    def time(self) -> None:
+        self._clock = monotonic
+        self._choose_clock()
+
+    def _choose_clock(self) -> None:
+        # There are too many timers to look for a method of a subclass each time.
+        self._usual_clock = self._clock is monotonic and type(self).time is Reactor.time
+
+    def _now(self) -> float:
+        return syscalls.monotonic() if self._usual_clock else self.time()
 
     # Scheduling
-
-    def time(self) -> float:
-        """Return the loop's clock, `time.monotonic()`, in seconds."""
-        return syscalls.monotonic()
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Handle:
         """Run `callback(*args)` in the next iteration, in the order of the calls.
@@ -127,7 +155,7 @@ class Reactor:
         """Run `callback(*args)` after `delay` seconds, never earlier; equal deadlines in the order of the calls."""
         if delay is None:
             raise TypeError("delay must not be None")
-        return self._schedule(syscalls.monotonic() + delay, callback, args, context)
+        return self._schedule(self._now() + delay, callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -346,7 +374,7 @@ class Reactor:
         if not first and syscalls.pending(active):
             self._turns(active)
         if self._timers._heap:
-            self._timers.pop_due(syscalls.monotonic(), ready)
+            self._timers.pop_due(self._now(), ready)
         if self._sent:
             self._receive()
         if syscalls.pending(ready):
@@ -360,7 +388,7 @@ class Reactor:
         timeout = -1.0
         deadline = self._timers.next()
         if deadline != _NEVER:
-            timeout = min(max(deadline - syscalls.monotonic(), 0.0), _LONGEST_SLEEP)
+            timeout = min(max(deadline - self._now(), 0.0), _LONGEST_SLEEP)
         self._asleep = True
         try:
             # Asleep first, then this look at the queues: see call_soon_threadsafe(). A signal handler may call either.
