@@ -53,6 +53,13 @@ class Server(asyncio.AbstractServer):
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return asyncio.Server  # to isinstance()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a server belongs to its loop and cannot be pickled")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r}>"
 

@@ -98,6 +98,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         info += [f"{('stdin', 'stdout', 'stderr')[fd]}={protocol.pipe}" for fd, protocol in self._pipes.items()]
         return f"<{' '.join(info)}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a transport belongs to its loop and cannot be pickled")
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell this protocol from now on."""
         self._protocol = protocol
