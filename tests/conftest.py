@@ -1,7 +1,6 @@
 """What every test has: our loop under the async tests, and a `loop` fixture that looks for leaks."""
 
 import asyncio
-import gc
 import os
 import re
 import select
@@ -9,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
+import garbage
 import pytest
 
 import epoll_loop
@@ -51,14 +51,14 @@ def open_fds() -> dict[int, str]:
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A new loop, closed at the end, when as many descriptors have to be open as before."""
-    gc.collect()  # what an earlier test left to the collector is not ours
+    garbage.collect()  # what an earlier test left to the collector is not ours
     before = open_fds()
     new = epoll_loop.new_event_loop()
     try:
         yield new
     finally:
         new.close()
-    gc.collect()
+    garbage.collect()
     after = open_fds()
     assert len(after) == len(before), f"descriptors: {before} before, {after} after, on {sys.version}"
 
@@ -70,7 +70,7 @@ def no_descriptor_left() -> Iterator[None]:
     yield
     after = os.listdir("/proc/self/fd")
     if len(after) > len(before):
-        gc.collect()
+        garbage.collect()
         after = os.listdir("/proc/self/fd")
     assert len(after) <= len(before)
 

@@ -5,10 +5,10 @@ Most of it is asyncio's promise, so asyncio's own loop has to pass the same test
 
 import asyncio
 import contextvars
-import gc
 import logging
 import sys
 
+import garbage
 import pytest
 
 import epoll_loop
@@ -132,7 +132,7 @@ def test_a_task_exception_that_nobody_looks_at_is_reported(loop, reports):
     loop.create_task(main())
     turn(loop)
     turn(loop)
-    gc.collect()
+    garbage.collect()
     (report,) = reports
     assert report["message"] == "Task exception was never retrieved"
 

@@ -4,7 +4,6 @@ Most of it is asyncio's promise, so asyncio's own loop has to pass the same test
 """
 
 import asyncio
-import gc
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import threading
 import warnings
 import weakref
 
+import garbage
 import pytest
 
 import epoll_loop
@@ -205,7 +205,7 @@ def test_raises_the_exception(loop, reports):
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(future)
     del future
-    gc.collect()
+    garbage.collect()
     assert reports == []
 
 
@@ -217,7 +217,7 @@ def test_raises_what_leaves_the_loop_and_reports_nothing(loop, reports, error):
 
     with pytest.raises(error):
         loop.run_until_complete(main())
-    gc.collect()
+    garbage.collect()
     assert reports == []
     assert loop.run_until_complete(asyncio.sleep(0, "runs again")) == "runs again"
 
@@ -230,7 +230,7 @@ def test_what_has_left_the_loop_is_not_reported_when_it_closes(loop, reports, er
     with pytest.raises(error):
         loop.run_until_complete(main())
     loop.close()
-    gc.collect()
+    garbage.collect()
     assert reports == []
 
 
@@ -247,7 +247,7 @@ def test_stopped_before_it_is_done(loop, reports):
     with pytest.raises(RuntimeError, match="before Future completed"):
         loop.run_until_complete(task)
     assert loop.run_until_complete(task) == "done"  # it goes on where it was
-    gc.collect()
+    garbage.collect()
     assert reports == []
 
 
@@ -260,7 +260,7 @@ def test_a_task_that_is_never_finished_is_not_reported(loop, reports):
 
     with pytest.raises(RuntimeError, match="before Future completed"):
         loop.run_until_complete(main())
-    gc.collect()
+    garbage.collect()
     assert reports == []
 
 
@@ -363,7 +363,7 @@ def test_close_drops_what_waits(loop):
     loop.call_later(1000, later.method)
     del soon, later
     loop.close()
-    gc.collect()
+    garbage.collect()
     assert [ref() for ref in seen] == [None, None]
 
 
@@ -388,7 +388,7 @@ def test_a_closed_loop_does_not_warn(loop):
         other = epoll_loop.new_event_loop()
         other.close()
         del other
-        gc.collect()
+        garbage.collect()
     assert [str(warning.message) for warning in caught if "event loop" in str(warning.message)] == []
 
 

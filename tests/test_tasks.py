@@ -6,10 +6,10 @@ Most of it is asyncio's promise, so asyncio's own loop has to pass the same test
 import asyncio
 import concurrent.futures
 import contextvars
-import gc
 import sys
 import threading
 
+import garbage
 import pytest
 
 import epoll_loop
@@ -311,7 +311,7 @@ def test_a_dropped_asyncgen_is_closed_by_the_loop(loop):
         agen = ticker(log, "dropped")
         await anext(agen)
         del agen
-        gc.collect()
+        garbage.collect()
         while not log:
             await asyncio.sleep(0)
 

@@ -11,11 +11,12 @@ import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import trustme
+import garbage
+from authority import Authority
 
 LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
 LARGE = 3_000_000  # more than all buffers on the way hold
-AUTHORITY = trustme.CA()
+AUTHORITY = Authority()
 CERTIFICATE = AUTHORITY.issue_cert("localhost")
 NAME = {"server_hostname": "localhost"}
 
@@ -332,11 +333,8 @@ def alive() -> dict[str, int]:
 @contextlib.contextmanager
 def nothing_for_the_collector() -> Iterator[None]:
     """What is made inside is freed when it is let go, not by the collector."""
-    gc.collect()
-    before = alive()
-    gc.disable()
-    try:
+    with garbage.without_collector():
+        before = alive()
         yield
+        garbage.let_go()
         assert alive() == before
-    finally:
-        gc.enable()

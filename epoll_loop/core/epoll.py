@@ -18,10 +18,11 @@ import os
 import select
 import threading
 
+from epoll_loop.core.kernel import EPOLLRDHUP, eventfd, eventfd_write
 from epoll_loop.core.poller import Channel, SocketWatch
 from epoll_loop.core.syscalls import EpollSet, Link, Queue
 
-_EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EDGE = select.EPOLLIN | select.EPOLLOUT | EPOLLRDHUP | select.EPOLLET
 
 # Of a number that was closed: not open, open again as another file, open again as a file that epoll does not do.
 _UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
@@ -41,7 +42,7 @@ class Epoll:
     def __init__(self) -> None:
         self._set = EpollSet()
         self.active: Queue[Link] = Queue()  # channels with readiness to use: of the last events, and carried over
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker = eventfd()
         self._waker_lock = threading.Lock()
         self._channels: list[Channel | None] = [None] * (self._waker + 1)  # by number, of every one in the set
         self._kept: set[Channel] = set()  # those of files that epoll does not do
@@ -140,7 +141,7 @@ class Epoll:
         with self._waker_lock:
             if self._waker >= 0:
                 try:
-                    os.eventfd_write(self._waker, 1)
+                    eventfd_write(self._waker, 1)
                 except BlockingIOError:
                     pass  # the counter is full: the loop is awake already (I24)
 

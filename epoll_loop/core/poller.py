@@ -39,10 +39,11 @@ from asyncio import Future
 from typing import Any
 
 from epoll_loop.core.handles import Handle
+from epoll_loop.core.kernel import EPOLLRDHUP
 from epoll_loop.core.syscalls import Link, Queue
 
 # ERR and HUP are both: a system call reports what is wrong (I19).
-_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_ENDED = EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 

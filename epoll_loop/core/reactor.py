@@ -327,10 +327,11 @@ class Reactor:
         watch = self._find_watch(sock)
         if watch is None:
             fd = _fileno(sock)
-            if self._watched(fd) is not None or not _has_weak_references(sock):
+            owner = _weak_reference(sock)
+            if self._watched(fd) is not None or owner is None:
                 # add_reader() or add_writer() has it, for which the kernel has to tell again and again.
                 return self._next_report(sock, write)  # type: ignore[attr-defined,no-any-return]
-            watch = SocketWatch(fd, weakref.ref(sock))
+            watch = SocketWatch(fd, owner)
             self._poller.add(watch, True)
         # A coroutine of this loop asks, so the running loop, which a future without keywords takes, is this one.
         future: Future[None] = Future(loop=self) if self._thread_id is None else Future()  # type: ignore[arg-type]
@@ -488,8 +489,11 @@ def _fileno(fd: Any) -> int:
     return int(fd)
 
 
-def _has_weak_references(sock: Any) -> bool:
-    return type(sock).__weakrefoffset__ != 0
+def _weak_reference(sock: Any) -> Any:
+    try:
+        return weakref.ref(sock)
+    except TypeError:
+        return None
 
 
 def _check_callback(callback: Any, method: str) -> None:

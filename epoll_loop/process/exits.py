@@ -13,6 +13,8 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from epoll_loop.core import kernel
+
 if TYPE_CHECKING:
     import subprocess
 
@@ -29,9 +31,9 @@ class ExitWatch:
         self._loop = loop
         self._pidfd = -1
         try:
-            self._pidfd = os.pidfd_open(process.pid)
+            self._pidfd = kernel.pidfd_open(process.pid)
             loop.add_reader(self._pidfd, exited)
-        except (AttributeError, OSError):
+        except OSError:
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
             name = f"asyncio-waitpid-{process.pid}"

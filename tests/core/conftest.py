@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import garbage
 import pytest
 from halves import pure_half
 
@@ -14,10 +15,12 @@ from epoll_loop.core import syscalls
 @pytest.fixture(scope="package", autouse=True)
 def _imported_modules_are_no_garbage() -> Iterator[None]:
     """The collector leaves alone what is there before the first test: it would be most of the time of all tests."""
-    gc.collect()
-    gc.freeze()
+    garbage.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
     yield
-    gc.unfreeze()
+    if hasattr(gc, "unfreeze"):
+        gc.unfreeze()
 
 
 @pytest.fixture(params=["running", "pure"])

@@ -7,6 +7,7 @@ import socket
 import threading
 import weakref
 
+import garbage
 import pytest
 
 from epoll_loop.core.epoll import Epoll
@@ -265,6 +266,7 @@ def test_a_closed_poller_keeps_no_channel(pair):
     gone = weakref.ref(channel)
     poller.close()
     del channel
+    garbage.let_go()
     assert gone() is None
 
 

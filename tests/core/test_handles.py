@@ -2,10 +2,10 @@
 
 import asyncio
 import contextvars
-import gc
 import pickle
 import weakref
 
+import garbage
 import pytest
 
 from epoll_loop.core.handles import Handle
@@ -58,11 +58,11 @@ def test_cancel_lets_go_of_callback_and_arguments_at_once(make):
     handle = make(callback.method, argument)
     seen = weakref.ref(callback), weakref.ref(argument)
     del callback, argument
-    gc.collect()
+    garbage.collect()
     assert seen[0]() is not None
     assert seen[1]() is not None
     handle.cancel()
-    gc.collect()
+    garbage.collect()
     assert seen[0]() is None
     assert seen[1]() is None
 
@@ -152,7 +152,7 @@ def test_a_weak_reference_does_not_come_back_as_another_handle(loop, maker):
     seen = weakref.ref(MAKERS[maker](loop, log.append, "first"))
     loop.call_later(0, loop.stop)
     loop.run_forever()
-    gc.collect()
+    garbage.collect()
     others = [MAKERS[maker](loop, log.append, "other") for _ in range(10)]
     assert seen() is None
     assert len(others) == 10
@@ -182,7 +182,7 @@ def test_a_handle_that_has_run_lets_go_of_its_callback(loop, maker):
     del callback
     loop.call_later(0, loop.stop)
     loop.run_forever()
-    gc.collect()
+    garbage.collect()
     assert seen() is None
 
 

@@ -6,6 +6,7 @@ import gc
 import random
 import weakref
 
+import garbage
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -230,7 +231,7 @@ def test_cancelled_timers_in_front_are_dropped_when_due(loop):
     del handle
     loop.call_later(0, loop.stop)
     loop.run_forever()
-    gc.collect()
+    garbage.collect()
     assert len(alive) == 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import garbage
 import pytest
 
 
@@ -280,15 +281,12 @@ async def test_failure_leaves_no_garbage(
     loop = asyncio.get_running_loop()
     fake_resolution(monkeypatch, refusing, refusing)
     local = refusing if bound else None
-    gc.collect()
-    gc.disable()
-    try:
+    with garbage.without_collector():
         with pytest.raises((OSError, ExceptionGroup)):
             await loop.create_connection(recorder, "name", 1, local_addr=local, all_errors=all_errors)
+        garbage.let_go()
         left = [found for found in gc.get_objects() if isinstance(found, OSError)]
         assert not [exc for exc in left if exc.errno in (errno.ECONNREFUSED, errno.EADDRINUSE)]
-    finally:
-        gc.enable()
 
 
 async def test_several_local_addresses(

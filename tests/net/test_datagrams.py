@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import gc
 import re
 import socket
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import garbage
 import pytest
 
 ASYNCIO_TOO = True
@@ -401,7 +401,7 @@ def test_endpoints_that_nobody_closes(either_loop: asyncio.AbstractEventLoop) ->
     either_loop.run_until_complete(main())
     with pytest.warns(ResourceWarning):  # noqa: PT031
         either_loop.close()
-        gc.collect()
+        garbage.collect()
 
 
 async def test_debug_mode(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+import garbage
 import pytest
 import tls
 
@@ -49,7 +50,7 @@ WAYS: list[Callable[[Any, ssl.SSLContext], None]] = [talk, reset, leave, fail]
 
 
 def objects() -> collections.Counter[str]:
-    gc.collect()
+    garbage.collect()
     return collections.Counter(type(found).__qualname__ for found in gc.get_objects())
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import tempfile
@@ -10,6 +9,7 @@ import threading
 import weakref
 from typing import Any
 
+import garbage
 import pytest
 import tls
 from tls import NAME, check_echo, echo
@@ -322,13 +322,11 @@ async def test_the_old_transport_is_free(server_context: ssl.SSLContext, client_
     assert await tls.read(sock, 8) == b"starttls"
     old = weakref.ref(end.transport)
     peering = asyncio.create_task(end.peer(sock, server_context))
-    gc.disable()
-    try:
+    with garbage.without_collector():
         end.protocol.transport = end.transport = await end.upgrade()
         await tls.turns()
+        garbage.let_go()
         assert old() is None
-    finally:
-        gc.enable()
     with await peering:
         await tls.finish(end.protocol)
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import weakref
 from typing import Any
 
+import garbage
 import pytest
 import tls
 
@@ -34,6 +34,7 @@ class Weak:
         return protocol
 
     def all_gone(self) -> bool:
+        garbage.let_go()
         return bool(self.made) and not any(protocol() for protocol in self.made)
 
 
@@ -112,13 +113,10 @@ async def test_nothing_is_left_of_a_failed_handshake(server_context: ssl.SSLCont
 
     server = await asyncio.start_server(tls.echo, "127.0.0.1", 0, ssl=server_context)
     async with server:
-        gc.disable()
-        try:
+        with garbage.without_collector():
             await connect(server.sockets[0].getsockname())
             await tls.turns()  # connection_lost()
             assert weak.all_gone()
-        finally:
-            gc.enable()
 
 
 async def test_a_handshake_cancels_its_timer(

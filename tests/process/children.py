@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import glob
 import os
 import subprocess
 import threading
 from pathlib import Path
+
+import garbage
 
 
 def children():
@@ -78,4 +79,4 @@ def waiting_threads():
 def drop(held):
     """Forget what the list has, so that it is collected."""
     held.clear()
-    gc.collect()
+    garbage.collect()

@@ -2,14 +2,15 @@
 
 import asyncio
 import errno
-import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+import garbage
 import pytest
 from children import children, refuse
 
 import epoll_loop
+from epoll_loop.core import kernel
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "epoll_loop": epoll_loop.new_event_loop,
@@ -28,7 +29,7 @@ def nothing_left() -> Iterator[None]:
     yield
     after = children(), len(os.listdir("/proc/self/fd"))
     if after != before:
-        gc.collect()
+        garbage.collect()
         after = children(), len(os.listdir("/proc/self/fd"))
     assert after == before
 
@@ -37,5 +38,5 @@ def nothing_left() -> Iterator[None]:
 def way(request, monkeypatch):
     """The two ways."""
     if request.param == "thread":
-        monkeypatch.setattr(os, "pidfd_open", refuse(errno.ENOSYS))
+        monkeypatch.setattr(kernel, "pidfd_open", refuse(errno.ENOSYS))
     return request.param

@@ -13,6 +13,8 @@ from asyncio.subprocess import PIPE
 import pytest
 from children import Recorder, end, refuse, start, waiting_threads
 
+from epoll_loop.core import kernel
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 pytestmark = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
@@ -63,14 +65,14 @@ async def test_the_protocol_is_told_in_the_context_of_the_start(way):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EPERM, errno.EINVAL, errno.ENODEV])
 async def test_whatever_is_wrong_with_pidfd_open(code, monkeypatch):
-    monkeypatch.setattr(os, "pidfd_open", refuse(code))
+    monkeypatch.setattr(kernel, "pidfd_open", refuse(code))
     process = await asyncio.create_subprocess_shell("exit 3")
     assert await process.wait() == 3
 
 
-async def test_a_python_without_pidfd_open_and_waitid(monkeypatch):
-    monkeypatch.delattr(os, "pidfd_open")
-    monkeypatch.delattr(os, "waitid")
+async def test_a_kernel_without_pidfds_and_a_python_without_waitid(monkeypatch):
+    monkeypatch.setattr(kernel, "pidfd_open", refuse(errno.ENOSYS))
+    monkeypatch.delattr(os, "waitid", raising=False)
     process = await asyncio.create_subprocess_shell("cat; exit 3", stdin=PIPE)
     process.send_signal(0)
     process.stdin.close()
@@ -81,7 +83,7 @@ async def test_a_python_without_pidfd_open_and_waitid(monkeypatch):
 
 
 async def test_a_descriptor_that_epoll_does_not_take(monkeypatch):
-    monkeypatch.setattr(os, "pidfd_open", lambda pid, flags=0: os.open(__file__, os.O_RDONLY))
+    monkeypatch.setattr(kernel, "pidfd_open", lambda pid, flags=0: os.open(__file__, os.O_RDONLY))
     process = await asyncio.create_subprocess_shell("exit 3")
     assert await process.wait() == 3
 
@@ -90,7 +92,7 @@ async def test_neither_pidfd_nor_thread(monkeypatch):
     def start(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(os, "pidfd_open", refuse(errno.EMFILE))
+    monkeypatch.setattr(kernel, "pidfd_open", refuse(errno.EMFILE))
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         await asyncio.create_subprocess_exec("sleep", "3600", stdin=PIPE, stdout=PIPE, stderr=PIPE)

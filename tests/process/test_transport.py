@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -10,6 +9,7 @@ import subprocess
 import weakref
 from unittest import mock
 
+import garbage
 import pytest
 from children import PIPES, Recorder, drop, end, start
 
@@ -236,12 +236,10 @@ async def test_nothing_refers_to_it_afterwards():
     await protocol.lost
     transport.close()
     gone = weakref.ref(transport)
-    gc.disable()
-    try:
+    with garbage.without_collector():
         del transport, protocol
+        garbage.let_go()
         assert gone() is None
-    finally:
-        gc.enable()
 
 
 async def test_dropped_without_close_it_warns():

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import contextvars
-import gc
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import garbage
 import pytest
 import wire
 from datagrams import Recorder, bound, endpoint, pair, receive_all
@@ -386,6 +386,6 @@ def test_a_transport_that_nobody_closes(either_loop: asyncio.AbstractEventLoop, 
     either_loop.run_until_complete(main())
     with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031
         either_loop.close()
-        gc.collect()
+        garbage.collect()
     with pytest.raises(OSError):
         os.fstat(fds[0])

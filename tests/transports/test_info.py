@@ -1,7 +1,6 @@
 """What a transport says of itself, and what happens when nobody closes it."""
 
 import asyncio
-import gc
 import pickle
 import re
 import socket
@@ -12,6 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import garbage
 import pytest
 import wire
 
@@ -101,7 +101,7 @@ def test_unclosed_transport_warns(either_loop: asyncio.AbstractEventLoop) -> Non
 
         def drop() -> None:
             held.clear()
-            gc.collect()
+            garbage.collect()
 
         with pytest.warns(ResourceWarning, match="unclosed transport <"):
             drop()

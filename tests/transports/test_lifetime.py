@@ -1,13 +1,13 @@
 """The life of a transport, from connection_made() to the last descriptor; whatever the protocol does in between."""
 
 import asyncio
-import gc
 import os
 import random
 import socket
 import weakref
 from typing import Any
 
+import garbage
 import pytest
 import wire
 
@@ -177,7 +177,7 @@ def test_interrupt_and_run_again(
 
 async def test_2000_connections_leave_nothing() -> None:
     loop = asyncio.get_running_loop()
-    gc.collect()
+    garbage.collect()
     descriptors = len(os.listdir("/proc/self/fd"))
     tasks = len(asyncio.all_tasks())
     transports: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -224,7 +224,7 @@ async def test_2000_connections_leave_nothing() -> None:
     await server.wait_closed()
     await wire.turns()
     del client, clients
-    gc.collect()
+    garbage.collect()
     assert len(transports) == 0
     assert len(protocols) == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -236,9 +236,7 @@ async def test_2000_connections_leave_nothing() -> None:
 
 @ours
 async def test_a_closed_connection_is_freed_without_the_collector(link: wire.Link) -> None:
-    gc.collect()
-    gc.disable()
-    try:
+    with garbage.without_collector():
         protocol = wire.Recorder()
         async with link(protocol) as peer:
             peer.sendall(b"x")
@@ -250,10 +248,9 @@ async def test_a_closed_connection_is_freed_without_the_collector(link: wire.Lin
         transport, protocol_ = weakref.ref(protocol.transport), weakref.ref(protocol)
         del protocol
         await wire.turns()
+        garbage.let_go()
         assert protocol_() is None
         assert transport() is None
-    finally:
-        gc.enable()
 
 
 @ours

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import fcntl
-import gc
 import io
 import os
 import pty
@@ -12,6 +11,7 @@ import tty
 import weakref
 from typing import Any
 
+import garbage
 import pytest
 import wire
 from ends import a_pipe, a_socket, read, reading, writing
@@ -170,7 +170,7 @@ def test_unclosed_transports_warn(either_loop: asyncio.AbstractEventLoop) -> Non
 
     def drop() -> None:
         held.clear()
-        gc.collect()
+        garbage.collect()
 
     with pytest.warns(ResourceWarning, match="unclosed transport <"):
         drop()
@@ -179,9 +179,7 @@ def test_unclosed_transports_warn(either_loop: asyncio.AbstractEventLoop) -> Non
 
 @ours
 async def test_a_closed_pipe_is_freed_without_the_collector() -> None:
-    gc.collect()
-    gc.disable()
-    try:
+    with garbage.without_collector():
         reader, writer = wire.Recorder(), wire.Recorder()
         ends = a_pipe()
         async with reading(reader, ends), writing(writer, ends):
@@ -190,9 +188,8 @@ async def test_a_closed_pipe_is_freed_without_the_collector() -> None:
         references = [weakref.ref(thing) for thing in (reader, writer, reader.transport, writer.transport)]
         del reader, writer
         await wire.turns()
+        garbage.let_go()
         assert [reference() for reference in references] == [None] * 4
-    finally:
-        gc.enable()
 
 
 @ours

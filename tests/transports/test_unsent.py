@@ -1,11 +1,11 @@
 """What was written leaves before the loop returns: stop(), close() and run_until_complete() leave nothing unsent."""
 
 import asyncio
-import gc
 import socket
 import warnings
 from typing import Any
 
+import garbage
 import pytest
 import wire
 
@@ -48,7 +48,7 @@ def test_no_write_is_left_unsent(either_loop: asyncio.AbstractEventLoop, how: st
             loop.run_until_complete(asyncio.sleep(0))
         held.clear()
         ours_.close()
-        gc.collect()
+        garbage.collect()
     theirs.close()
 
 
