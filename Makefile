@@ -4,7 +4,7 @@
 # make bench         side by side with asyncio and uvloop
 # make instructions  instructions an operation, counted by valgrind
 # make conformance   CPython's own tests of asyncio on both builds, next to asyncio
-# make compat        the same, and then other people's programs on this loop
+# make compat        the same, aiohttp's own tests and other people's programs; writes compat/RESULTS.md
 # make clean
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=folder where its environment is made, ARGS=… is handed on.
@@ -68,5 +68,5 @@ $(VENV)/.lint: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info benchmarks/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info benchmarks/.build compat/.cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f epoll_loop/*/*.so

@@ -87,6 +87,9 @@ def rows(contestants: list[str], only: list[str], say: Callable[[str], None]) ->
             say(f"{program} on {contestant}")
             outcomes[contestant] = outcome = Outcome()
             result = run_program(contestant, program)
+            if result != "ok" and not result.startswith("skipped: ") and run_program(contestant, program) == "ok":
+                result = "ok"  # a busy machine, most often; the report says so
+                outcome.second.add(program)
             kind = "passed" if result == "ok" else "skipped" if result.startswith("skipped: ") else "failed"
             outcome.add(program, kind, result.removeprefix("skipped: "))
         return Row(program, "", outcomes)
