@@ -24,7 +24,7 @@ def let_go() -> None:
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
     """What goes meanwhile goes for want of references."""
-    gc.collect()
+    collect()
     gc.disable()
     try:
         yield

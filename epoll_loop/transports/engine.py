@@ -18,6 +18,7 @@ This one works with any `ssl.SSLContext`. `libssl.pyx` has a faster one.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from epoll_loop.core import syscalls
@@ -31,6 +32,15 @@ RECORD = 16384  # bytes of plaintext that a record of TLS has at most
 _RECORD = RECORD
 _RECV_SIZE = syscalls.RECV_SIZE
 _MOST = 16 * RECORD  # bytes that read() returns at once: what one recv(2) brings
+
+# PyPy leaves an error in the queue that OpenSSL has for each thread, and there it is taken for the next connection's.
+# To make a connection empties the queue: this is the context of those.
+_BLANK: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if ssl and sys.implementation.name == "pypy" else None
+
+
+def _forget_error() -> None:
+    if _BLANK is not None:
+        _BLANK.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
 
 class Engine:
@@ -76,6 +86,9 @@ class Engine:
         except ssl.SSLWantReadError:
             self.pending = False
             return False
+        except ssl.SSLError:
+            _forget_error()
+            raise
         finally:
             self._count()
         self.pending = self._incoming.pending > 0
@@ -124,6 +137,9 @@ class Engine:
             return None
         except ssl.SSLZeroReturnError:
             return b""
+        except ssl.SSLError:
+            _forget_error()
+            raise
         finally:
             self._count()
         # Asked for more than there is, it would raise an exception, which takes longer than these two questions.
@@ -139,6 +155,9 @@ class Engine:
             return -1
         except ssl.SSLZeroReturnError:
             return 0
+        except ssl.SSLError:
+            _forget_error()
+            raise
         finally:
             self._count()
         self.pending = self._incoming.pending > 0 or self._sslobj.pending() > 0
@@ -152,6 +171,9 @@ class Engine:
             taken: int = self._sslobj.write(memoryview(data)[offset:] if offset else data)
         except ssl.SSLWantReadError:
             taken = 0
+        except ssl.SSLError:
+            _forget_error()
+            raise
         finally:
             self._count()
         return taken
@@ -186,6 +208,9 @@ class Engine:
         except ssl.SSLWantReadError:
             self.pending = False
             return False
+        except ssl.SSLError:
+            _forget_error()
+            raise
         finally:
             self._count()
         return True
