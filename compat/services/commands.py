@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,9 +62,12 @@ def serving(line: str, files: Mapping[str, str] | None = None, *, code: int = 0,
     by a signal), having said nothing but `output` on stdout and stderr: if not, that is RuntimeError, and what it said
     goes to stderr. No process of it and no file outlives the block.
     """
+    name, _, _ = line.partition(" ")
+    if shutil.which(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}")  # as when a program imports what is not installed
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (files or {}).items():
-            Path(folder, name).write_text(text)
+        for file_name, text in (files or {}).items():
+            Path(folder, file_name).write_text(text)
         port = free_port()
         said = Path(folder, "output.txt")  # a file: nobody has to read along
         with said.open("wb") as file:
@@ -95,7 +99,7 @@ def serving(line: str, files: Mapping[str, str] | None = None, *, code: int = 0,
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    """A TCP port of 127.0.0.1 that nobody uses as this returns."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

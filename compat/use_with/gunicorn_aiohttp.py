@@ -11,7 +11,7 @@ epoll_loop.install()
 LINE = "gunicorn aiohttp_app:app --worker-class aiohttp.GunicornWebWorker"
 
 with serving(
-    f"{LINE} --workers 2 --bind 127.0.0.1:{{port}} --log-level warning",
+    f"{LINE} --workers 2 --keep-alive 60 --bind 127.0.0.1:{{port}} --log-level warning",
     {"gunicorn.conf.py": CONF},
     output="shut down\n" * 2,
 ) as server:

@@ -13,7 +13,9 @@ class Worker(UvicornWorker):
 LINE = "gunicorn app:app --worker-class worker.Worker"
 
 with serving(
-    f"{LINE} --workers 2 --bind 127.0.0.1:{{port}} --log-level warning", {"worker.py": WORKER}, output="shut down\n" * 2
+    f"{LINE} --workers 2 --keep-alive 60 --bind 127.0.0.1:{{port}} --log-level warning",
+    {"worker.py": WORKER},
+    output="shut down\n" * 2,
 ) as server:
     loop = work(server)
 print(loop)

@@ -12,7 +12,7 @@ from app import app
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-config = Config.from_mapping(bind=sys.argv[1], loglevel="WARNING")
+config = Config.from_mapping(bind=sys.argv[1], loglevel="WARNING", keep_alive_timeout=60)
 epoll_loop.run(serve(app, config))
 """
 
