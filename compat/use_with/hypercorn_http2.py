@@ -14,7 +14,8 @@ from app import app
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-config = Config.from_mapping(bind=sys.argv[1], loglevel="WARNING", keep_alive_timeout=60, certfile="cert.pem", keyfile="key.pem")
+tls = {"certfile": "cert.pem", "keyfile": "key.pem"}
+config = Config.from_mapping(bind=sys.argv[1], loglevel="WARNING", keep_alive_timeout=60, **tls)
 epoll_loop.run(serve(app, config))
 """
 
