@@ -95,7 +95,7 @@ class Loop(  # type: ignore[misc]
         self._thread_id = threading.get_ident()
         try:
             if main:
-                self._signals_install()
+                self._signals_install(replace=False)
             if self._debug:
                 sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
             sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter, finalizer=self._asyncgen_finalizer)

@@ -50,7 +50,7 @@ class Signals(Reactor):
             # What Python says where it is not installed yet.
             raise RuntimeError("set_wakeup_fd only works in main thread of the main interpreter")
         try:
-            self._signals_install()
+            self._signals_install(replace=True)
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
         before = self._signal_handlers.get(sig)
@@ -85,7 +85,11 @@ class Signals(Reactor):
             self._signals_uninstall()
         return True
 
-    def _signals_install(self) -> None:
+    def _signals_install(self, *, replace: bool) -> None:
+        """Have the wakeup descriptor; with `replace`, even if that of somebody else goes deaf by it.
+
+        A run alone is no reason for that: Twisted, for one, hears of its child processes by a descriptor of its own.
+        """
         if self._signal_pipe is None:
             ends = self._signal_pipe = os.pipe()
             for fd in ends:
@@ -93,7 +97,14 @@ class Signals(Reactor):
             self.add_reader(ends[0], self._signals_read)
         if self._wakeup_before is None:
             # A full pipe is no reason for a warning: the loop is awake.
-            self._wakeup_before = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
+            before = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
+            if before != -1 and not replace:
+                try:
+                    signal.set_wakeup_fd(before)
+                    return
+                except (OSError, ValueError):
+                    before = -1  # closed by its owner: ours stays
+            self._wakeup_before = before
 
     def _signals_uninstall(self) -> None:
         if self._wakeup_before is None or self._signal_handlers or self._signal_pipe is None:

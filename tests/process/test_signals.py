@@ -321,6 +321,40 @@ def test_a_loop_without_handlers_leaves_the_wakeup_descriptor_alone_between_runs
         os.close(peer)
 
 
+@OURS
+def test_who_has_the_wakeup_descriptor_keeps_it_while_a_loop_without_handlers_runs(loop):
+    """Twisted's reactor learns by it, and by nothing else, that a child has ended."""
+    ours, peer = os.pipe()
+    os.set_blocking(peer, False)
+    before = signal.signal(ONE, lambda *_: None)
+    signal.set_wakeup_fd(peer)
+    seen = []
+    try:
+        loop.add_reader(ours, lambda: seen.append(os.read(ours, 10)) or loop.stop())
+        loop.call_soon(kill, ONE)
+        loop.run_forever()
+        assert seen == [bytes([ONE])]
+        assert signal.set_wakeup_fd(peer) == peer
+    finally:
+        loop.remove_reader(ours)
+        signal.set_wakeup_fd(-1)
+        signal.signal(ONE, before)
+        os.close(ours)
+        os.close(peer)
+
+
+@OURS
+def test_a_wakeup_descriptor_that_its_owner_has_closed_is_nobodys(loop):
+    turn(loop)  # it has its own descriptors: none of them gets the number
+    ours, peer = os.pipe()
+    os.set_blocking(peer, False)
+    signal.set_wakeup_fd(peer)
+    os.close(ours)
+    os.close(peer)
+    turn(loop)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_in_another_thread_a_loop_runs_without(loop):
     thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.sleep(0),))
     thread.start()
