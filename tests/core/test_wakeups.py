@@ -182,7 +182,7 @@ def test_no_line_on_the_way_to_sleep_loses_a_wake_up(who):
         loop.call_soon_threadsafe(int)
         # The end of a run whose lines were all before the calls; or the end of an overlong sleep.
         over = loop.call_later(10, state["log"].append, "overslept")
-        loop.call_later(0.05, end, loop, over)
+        loop.call_later(0.02, end, loop, over)
 
         def loop_run():
             loop.run_forever()

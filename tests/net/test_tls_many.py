@@ -65,7 +65,7 @@ async def test_connections_that_come_and_go(
 ) -> None:
     """Half of them are clients of ours."""
     warm_up = 200
-    count = 2000 if engine == epoll_loop.net.tls.TLS_ENGINE else 500
+    count = 1000 if engine == epoll_loop.net.tls.TLS_ENGINE else 500
 
     def of_threads(address: Any, number: int) -> None:
         for way, _ in zip(itertools.cycle(WAYS), range(number), strict=False):
