@@ -62,8 +62,9 @@ async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @asynccontextmanager
 async def serving() -> AsyncIterator[int]:
     """Yield the port."""
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, ("127.0.0.1", 0))
-    port = transport.get_extra_info("sockname")[1]
-    async with await asyncio.start_server(stream, "127.0.0.1", port):
+    # TCP first: of its ports, most are taken.
+    async with await asyncio.start_server(stream, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, ("127.0.0.1", port))
         yield port
         transport.close()
