@@ -199,9 +199,14 @@ def test_no_line_on_the_way_to_sleep_loses_a_wake_up(who):
     at_each_line(run, then)
 
 
+def interrupt():
+    """To the main thread: any may get what is for the process, and then nothing ends the sleep of this one."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+
 def test_a_signal_handler_wakes_the_loop(loop):
     before = signal.signal(signal.SIGUSR1, lambda *args: loop.call_soon_threadsafe(loop.stop))
-    thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+    thread = threading.Thread(target=interrupt)
     try:
         thread.start()
         loop.run_forever()
@@ -215,7 +220,7 @@ def test_i23_a_signal_without_work_does_not_end_the_loop(loop):
     before = signal.signal(signal.SIGUSR1, lambda *args: handled.set())
 
     def interrupt_it():
-        os.kill(os.getpid(), signal.SIGUSR1)
+        interrupt()
         handled.wait(30)
         loop.call_soon_threadsafe(log.append, "awake")
         loop.call_soon_threadsafe(loop.stop)
