@@ -7,6 +7,7 @@ from commands import serving
 
 SERVE = """
 import asyncio
+import os
 import signal
 import sys
 
@@ -22,8 +23,10 @@ async def main():
 
 
 epoll_loop.run(main())
+os._exit(0)
 """
 
+# os._exit(): threads of granian outlive its server, and at times one wakes as Python takes itself down, and aborts.
 with serving(f"{sys.executable} serve.py {{port}}", {"serve.py": SERVE}, output="shut down\n") as server:
     loop = work(server)
 print(loop)
