@@ -227,7 +227,7 @@ def test_pytest_asyncio_strict(project: pytest.Pytester) -> None:
 
 
 def test_pytest_asyncio_with_xdist(project: pytest.Pytester) -> None:
-    run(project, PYTEST_ASYNCIO, *STRICT, "-p", "xdist", "-n", "2", passed=11)
+    run(project, PYTEST_ASYNCIO, *STRICT, "-p", "xdist", "-n", "1", passed=11)
 
 
 def test_pytest_asyncio_auto(project: pytest.Pytester) -> None:
