@@ -57,6 +57,7 @@ async def generate():
 
 async def main():
     loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = 1000
     async with asyncio.timeout(30):
         async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
             await asyncio.gather(*(ask(server.sockets[0].getsockname()) for _ in range(10)))

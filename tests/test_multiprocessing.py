@@ -34,7 +34,10 @@ async def readable(fd):
     await event.wait()
     loop.remove_reader(fd)
 
+handlers = set()
+
 async def echo(reader, writer):
+    handlers.add(asyncio.current_task())
     while line := await reader.readline():
         writer.write(line)
     writer.close()
@@ -58,6 +61,7 @@ async def serving():
         for each in (writer, again[1]):
             each.close()
             await each.wait_closed()
+        await asyncio.gather(*handlers)
 
 async def main():
     async with asyncio.timeout(40), serving() as address:
