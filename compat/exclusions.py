@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 WATCHERS = "wants asyncio's child watchers, which Python 3.14 has no more"
 OTHER = "tests another loop, or the parts of asyncio's own"
-CALLS = "counts on what asyncio's modules, and they alone, do with a mock of `signal` or `socket`"
+CALLS = "counts on what asyncio's modules, and they alone, do with a mock of `os`, `signal` or `socket`"
 
 
 def private(name: str) -> str:
@@ -106,6 +106,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
         CALLS: [
             "SelectorEventLoopSignalTests.test_add_signal_handler_install_error",  # set_wakeup_fd() without keyword
             "SelectorEventLoopSignalTests.test_add_signal_handler_install_error3",  # how often set_wakeup_fd()
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",  # os.sendfile() is bound here
         ],
     },
 }

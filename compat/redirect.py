@@ -35,7 +35,6 @@ _SHARED = (
     ("Future", ("futures",), "epoll_loop.core."),
     ("Task", ("tasks",), "epoll_loop.core."),
     ("logger", ("base_events", "unix_events"), "epoll_loop."),
-    ("os", ("unix_events",), "epoll_loop.net.sendfile"),
     ("signal", ("unix_events",), "epoll_loop.process.signals"),
     ("socket", ("base_events", "unix_events"), "epoll_loop.net."),
 )
