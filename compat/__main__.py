@@ -11,6 +11,7 @@ What is installed decides which programs run: `pip install '.[compat]'` brings a
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 
@@ -39,7 +40,7 @@ def main() -> int:
         prog="python -m compat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; by default all")
-    parser.add_argument("--contestants", nargs="+", choices=NAMES, help="loops to run on, by default all")
+    parser.add_argument("--contestants", nargs="+", choices=NAMES, help="loops to run on, by default all there are")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="test modules, programs")
     parser.add_argument("--quick", action="store_true", help="a part of the suites, on the compiled build alone")
     parser.add_argument("--excluded", action="store_true", help="run what is excluded of `suite`: does it pass now?")
@@ -51,6 +52,8 @@ def main() -> int:
         options.parts = ["suite"]
     options.parts = options.parts or PARTS
     contestants = options.contestants or list(NAMES[3:] if options.quick else OURS if options.excluded else NAMES)
+    if not options.contestants and "uvloop" in contestants and importlib.util.find_spec("uvloop") is None:
+        contestants.remove("uvloop")
 
     report = results.Report(contestants)
     report.collect(Console(), lambda say: rows(options, contestants, say))

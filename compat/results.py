@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -204,17 +205,11 @@ def _skipped(suite: str, row: Row) -> Iterator[str]:
 
 def _installed() -> Iterator[str]:
     """The packages of the extra `compat` that are there."""
-    for requirement in metadata.requires("epoll-loop") or ():
-        name, _, condition = requirement.partition(";")
-        if "'compat'" in condition.replace('"', "'"):
-            name = name.split("[")[0].split(">")[0].split("=")[0].strip()
-            if _there(name):
-                yield name
-
-
-def _there(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    for line in metadata.requires("epoll-loop") or ():
+        requirement = Requirement(line)
+        if requirement.marker is not None and requirement.marker.evaluate({"extra": "compat"}):
+            try:
+                metadata.version(requirement.name)
+            except metadata.PackageNotFoundError:
+                continue
+            yield requirement.name

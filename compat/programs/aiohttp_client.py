@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import ssl
 
 import aiohttp
-import trustme
+import certificates
 from aiohttp import web
 
 MIB = os.urandom(2**20)
@@ -75,11 +74,7 @@ async def messages(session: aiohttp.ClientSession, compress: int) -> None:
 
 
 async def main() -> None:
-    authority = trustme.CA()
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    server_context, context = certificates.contexts()
 
     app = web.Application(client_max_size=2**22)
     app.add_routes([web.post("/echo", echo), web.post("/form", form)])

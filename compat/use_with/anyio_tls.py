@@ -7,7 +7,7 @@ import tempfile
 from functools import partial
 
 import anyio
-import trustme
+import certificates
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener, TLSStream
 
@@ -65,11 +65,7 @@ async def datagrams() -> None:
 
 
 async def main() -> None:
-    authority = trustme.CA()
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    server_context, context = certificates.contexts()
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "socket")
         plain = await anyio.create_tcp_listener(local_host="127.0.0.1")

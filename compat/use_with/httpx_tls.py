@@ -2,11 +2,10 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import AsyncIterator
 
+import certificates
 import httpx
-import trustme
 from aiohttp import web
 
 import epoll_loop
@@ -61,11 +60,7 @@ async def work(client: httpx.AsyncClient) -> None:
 
 
 async def main() -> None:
-    authority = trustme.CA()
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    server_context, context = certificates.contexts()
 
     app = web.Application(client_max_size=2**22)
     app.add_routes([web.get("/", who), web.post("/echo", echo), web.get("/never", never)])

@@ -5,7 +5,7 @@ import os
 import signal
 import ssl
 
-import trustme
+import certificates
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
@@ -30,11 +30,7 @@ async def room(context: ssl.SSLContext, opened: asyncio.Future[Server]) -> None:
 
 
 async def main() -> None:
-    authority = trustme.CA()
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    server_context, context = certificates.contexts()
 
     opened = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(room(server_context, opened))
