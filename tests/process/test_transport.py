@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import weakref
 from unittest import mock
 
@@ -248,6 +249,9 @@ async def test_dropped_without_close_it_warns():
     protocol.transport = None
     held = [transport]
     del transport
+    for thread in threading.enumerate():
+        if "waitpid-" in thread.name:  # asyncio's has the transport as an argument until it ends
+            thread.join()
     with pytest.warns(ResourceWarning, match="unclosed transport <"):
         drop(held)
 
