@@ -7,7 +7,9 @@ aiohttp that is installed.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -60,39 +62,47 @@ def run(contestant: str, suite: str, arguments: list[str]) -> Outcome:
     """Run tests on a contestant; what fails once more, alone: the tests are not made for a busy machine."""
     place = folder()
     outcome = Outcome()
-    for report in _child(contestant, suite, place, arguments):
+    reports, trouble = _child(contestant, suite, place, arguments)
+    for report in reports:
         outcome.add(report["test"], report["outcome"], report["text"])
     if 0 < len(outcome.failures) <= 50:
-        for report in _child(contestant, suite, place, ["-n", "0", *outcome.failures]):
+        for report in _child(contestant, suite, place, ["-n", "0", *outcome.failures])[0]:
             if report["outcome"] == "passed" and outcome.failures.pop(report["test"], None) is not None:
                 outcome.counts["failed"] -= 1
                 outcome.add(report["test"], "passed")
                 outcome.second.add(report["test"])
+    if trouble:
+        outcome.add("pytest", "failed", trouble)
     return outcome
 
 
-def _child(contestant: str, suite: str, place: Path, arguments: list[str]) -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory() as reports:
+def _child(contestant: str, suite: str, place: Path, arguments: list[str]) -> tuple[list[dict[str, str]], str]:
+    """What pytest reported of each test, and what went wrong with pytest itself, if anything did."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, reports = Path(folder, "output"), Path(folder, "reports")
+        reports.mkdir()
         env = environment(contestant) | {
             "COMPAT_CONTESTANT": contestant,
-            "COMPAT_REPORT": reports,
+            "COMPAT_REPORT": str(reports),
             "COMPAT_AIOFASTNET": SUITES[suite],
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
         left_out = [f"--deselect={test}" for test in exclusions.AIOHTTP]
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *OPTIONS, *left_out, *arguments],
-            cwd=place,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-        )
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        for file in sorted(Path(reports).iterdir()):
-            yield from map(json.loads, file.read_text().splitlines())
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *left_out, *arguments]
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=place, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+            try:
+                code: int | str = process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # xdist's processes, too
+                process.wait()
+                code = "it did not end"
+        found = [json.loads(line) for each in sorted(reports.iterdir()) for line in each.read_text().splitlines()]
+        if found and code in (0, 1):  # 1: tests failed; or it could not even begin, and reported none
+            return found, ""
+        return found, f"{output.read_text(errors='replace')[-2000:]}\nexit code of pytest: {code}"
 
 
 def rows(contestants: list[str], quick: bool, say: Callable[[str], None]) -> Iterator[Row]:

@@ -51,6 +51,8 @@ def _counting(base: type) -> type:
     """Return a loop class whose loops are counted."""
 
     class Counted(base):  # type: ignore[misc]
+        _default_executor = None  # what the tests ask each loop for when they close it, uvloop's too
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             Made.count += 1
             super().__init__(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -82,6 +83,12 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2].strip()
 
 
+def kind(text: str) -> str:
+    """The exception of a traceback, without what it says of the single test."""
+    found = re.findall(r"^([\w.]*[Ee]rror)(?::.*)?$", text, re.MULTILINE)
+    return found[-1] if found else last_line(text)
+
+
 class Report:
     """All rows, in the order in which they came."""
 
@@ -151,9 +158,13 @@ class Report:
         found = list(self.differences())
         for contestant in self.contestants:
             mine = [one for one in found if one.contestant == contestant]
-            if contestant != "asyncio":
+            if contestant in OURS:
                 yield f"## {TITLES.get(contestant, contestant)}: what fails, and passes on asyncio\n"
                 yield from _listed(f"{one.suite}: {one.test}: {one.reason or last_line(one.text)}" for one in mine)
+            elif contestant != "asyncio":
+                yield f"## {contestant}: what fails, and passes on asyncio, by number of tests\n"
+                texts = Counter((one.suite, one.reason or kind(one.text)) for one in mine)
+                yield from _listed(f"{count}, {suite}: {text}" for (suite, text), count in texts.most_common())
         yield "## What fails on asyncio\n"
         yield from _listed(self.common())
         yield "## Not run, by number of tests\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from compat import exclusions, programs
+from compat import aiohttp_suite, exclusions, programs
 from compat.results import Outcome, Report, Row
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,17 @@ def test_uvloop_may_fail():
     row = Row("suite", "", {"asyncio": outcome("1"), "uvloop": outcome(failed="1"), "epoll_loop": outcome("1")})
     made = report(row, contestants=["asyncio", "uvloop", "epoll_loop"])
     assert [one.contestant for one in made.differences()] == ["uvloop"]
+    assert "- 1, suite: ValueError\n" in made.markdown()
     assert made.good()
+
+
+def test_a_suite_that_could_not_begin_fails(tmp_path, monkeypatch):
+    """Nothing ran: that is no success."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = nonsense:\n")
+    monkeypatch.setattr(aiohttp_suite, "folder", lambda: tmp_path)
+    made = aiohttp_suite.run("asyncio", "aiohttp", ["."])
+    assert list(made.failures) == ["pytest"]
+    assert "exit code of pytest: 4" in made.failures["pytest"]
 
 
 def test_nothing_run_is_not_well():
