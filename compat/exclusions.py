@@ -67,6 +67,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
     },
     "test_events": {
         private("asyncio.events._ThreadSafeHandle"): ["LoopTests.test_call_soon_threadsafe_handle_*"],
+        private("loop._internal_fds"): ["LoopTests.test_internal_fds"],
         private("loop._run_once()"): ["LoopTests.test_timeout_rounding"],
         private("loop._start_serving()"): ["LoopTests.test_create_server_multiple_hosts_*"],
         private("loop._stop_serving()"): ["LoopTests.test_prompt_cancellation"],

@@ -10,6 +10,7 @@ about ours), or `skipped: ` and what is missing.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from compat.results import Outcome, Row
 HERE = Path(__file__).parent
 FOLDERS = ("programs", "use_with")
 TIMEOUT = 60.0  # seconds; the slowest takes a quarter of it
+GRACE = 10.0  # for a program that hangs to end what it has started
 
 _UVLOOP = "import runpy, sys, uvloop; uvloop.install(); runpy.run_path(sys.argv[1], run_name='__main__')"
 COMMANDS = {
@@ -49,24 +51,33 @@ def run_program(contestant: str, program: str) -> str:
     env = environment(contestant)
     env["PYTHONPATH"] = ":".join([*places, *filter(None, [env.get("PYTHONPATH")])])
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # the frameworks' commands
-    try:
-        done = subprocess.run(
-            [sys.executable, *([] if by_line else COMMANDS[contestant]), str(path)],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        return f"hung: no end after {TIMEOUT:.0f} s"
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    if done.returncode:
+    process = subprocess.Popen(
+        [sys.executable, *([] if by_line else COMMANDS[contestant]), str(path)],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # so that it ends the servers that it has started
+            try:
+                process.communicate(timeout=GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return f"hung: no end after {TIMEOUT:.0f} s"
+    said = stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+    if process.returncode:
         missing = next((line for line in said if line.startswith("ModuleNotFoundError")), None)
+        if missing and "epoll_loop" in missing:
+            return cause([missing])  # ours to have
         return f"skipped: {missing.partition(': ')[2]}" if missing else cause(said)
-    if done.stderr.strip():
+    if stderr.strip():
         return f"stderr: {cause(said)}"
-    last = done.stdout.strip().rpartition("\n")[2]
+    last = stdout.strip().rpartition("\n")[2]
     if last.startswith("skipped: "):
         return last
     return "ok" if last == LOOPS[contestant] else f"ran on {last}"

@@ -20,6 +20,7 @@ import pytest
 
 from compat.contestants import loop_class
 
+CRASHED = "killed its process"
 CONTESTANT = os.environ["COMPAT_CONTESTANT"]
 REPORT = Path(os.environ["COMPAT_REPORT"]) / f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}.jsonl"
 
@@ -71,7 +72,26 @@ class Reporter:
                 file.write(json.dumps({"test": report.nodeid, **found}) + "\n")
 
 
+class Trouble:
+    """Writes what no process that runs tests can: a file that cannot be imported, a test that killed its process."""
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            _write(report.nodeid, report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "???":  # so xdist says that the process is gone
+            _write(report.nodeid, f"{CRASHED}: {report.longreprtext}")
+
+
+def _write(test: str, text: str) -> None:
+    with REPORT.open("a") as file:
+        file.write(json.dumps({"test": test, "outcome": "failed", "text": text}) + "\n")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Each of xdist's processes writes down its own tests; the one that has them sent writes nothing."""
-    if "PYTEST_XDIST_WORKER" in os.environ or not getattr(session.config.option, "numprocesses", None):
+    if not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(Trouble(), "compat-trouble")
+    if hasattr(session.config, "workerinput") or not getattr(session.config.option, "numprocesses", None):
         session.config.pluginmanager.register(Reporter(), "compat-reporter")

@@ -138,6 +138,11 @@ class Report:
                     if contestant != "asyncio" and test not in asyncio.failures:
                         reason = exclusions.DIFFERENCES.get(suite, {}).get(test)
                         yield Difference(contestant, suite, test, text, reason)
+                if contestant in OURS:
+                    for test in sorted(asyncio.passes - outcome.passes - outcome.failures.keys()):
+                        text = outcome.skips.get(test, "is not run")
+                        reason = exclusions.DIFFERENCES.get(suite, {}).get(test)
+                        yield Difference(contestant, suite, test, text, reason)
 
     def common(self) -> list[str]:
         """What fails on asyncio."""

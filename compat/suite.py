@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -38,7 +40,7 @@ def modules() -> list[str]:
 
 def tests_of(module: str) -> list[str]:
     """The tests of a module."""
-    return [test for report in child("asyncio", module, []) for test in report["tests"]]
+    return [test for report in child("asyncio", module, []) for test in report.get("tests", ())]
 
 
 def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
@@ -46,10 +48,12 @@ def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
     outcome = Outcome()
     left = list(tests)
     while left:
-        running = None
+        running = code = None
         for report in child(contestant, module, left):
             if "started" in report:
                 running = report["started"]
+            elif "code" in report:
+                code = report["code"]
             else:
                 elsewhere = report["outcome"] != "failed" and not report["ours"]
                 outcome.add(report["test"], "elsewhere" if elsewhere else report["outcome"], report["text"])
@@ -57,6 +61,9 @@ def run_module(contestant: str, module: str, tests: list[str]) -> Outcome:
                 if report["test"] in left:
                     left.remove(report["test"])
         if running is None:
+            if code != 0:  # between two tests, or after the last one
+                text = f"exit code {code}; not run: {', '.join(left) or 'none'}"
+                outcome.add(f"{module}, its process", "failed", text)
             break  # what is left belongs to a class or module that is skipped as a whole
         outcome.add(running, "failed", "hung, or killed the process")
         left.remove(running)
@@ -93,12 +100,16 @@ def child(contestant: str, module: str, tests: list[str]) -> Iterator[dict[str, 
         while line := lines.get(timeout=HANG):
             reported = True
             yield json.loads(line)
-        if not reported and process.wait():
+        if process.wait(HANG) and not reported:
             raise RuntimeError(f"failed, run it to see why: python -m compat.suite_child {contestant} {module}")
-    except queue.Empty:
-        pass  # the test that was reported last hangs
+        yield {"code": process.returncode}
+    except (queue.Empty, subprocess.TimeoutExpired):
+        yield {"code": "none: it hangs"}  # the test that was reported last, or what is between tests
     finally:
-        process.kill()
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # also what a test has started: it may hold our pipe
+        except ProcessLookupError:
+            pass
         process.wait()
         reader.join()
         stdout.close()

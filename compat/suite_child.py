@@ -78,7 +78,8 @@ class Result(unittest.TestResult):
         super().addSkip(test, reason)
         if not isinstance(test, unittest.TestCase):
             self.say(test=str(test), outcome="skipped", text=reason, ours=False)
-        self._outcome, self._text = "skipped", reason
+        if self._outcome != "failed":  # by another subtest
+            self._outcome, self._text = "skipped", reason
 
     def addExpectedFailure(self, test: Any, err: Any) -> None:  # noqa: N802
         super().addExpectedFailure(test, err)

@@ -19,6 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Again: a conftest.py may have set a policy in its own pytest_configure()."""
+    if session.config.getoption("epoll_loop"):
+        _forget_policy()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Make this loop the default one until the session ends."""
     if config.getoption("epoll_loop"):
@@ -52,5 +59,15 @@ def _make_default(patch: pytest.MonkeyPatch) -> None:
             return
         # A policy of ours would not outlive the first test that sets the policy back to None, as tests are told to do.
         patch.setattr(default, "_loop_factory", Loop)
-        if type(asyncio.get_event_loop_policy()) is not default:  # a conftest.py has set one for all tests
-            asyncio.set_event_loop_policy(None)
+    _forget_policy()
+
+
+def _forget_policy() -> None:
+    import asyncio
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        default = getattr(asyncio, "DefaultEventLoopPolicy", None)
+        if default is not None and type(asyncio.get_event_loop_policy()) is not default:
+            asyncio.set_event_loop_policy(None)  # a conftest.py has set one for all tests

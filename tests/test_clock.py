@@ -94,6 +94,29 @@ def test_a_clock_of_whole_numbers(loop):
     assert log == ["fired"]
 
 
+def test_a_deadline_that_is_off_by_rounding_has_come(loop):
+    """0.1 + 0.2 is more than 0.3."""
+    loop.time = clock = Clock(0.1)
+    log = []
+    loop.call_later(0.2, log.append, "fired")
+    clock.now = 0.3
+    turn(loop)
+    assert log == ["fired"]
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_clock_that_a_subclass_assigns_first(kind):
+    class Loop(kind):
+        def __init__(self):
+            self.time = Clock(5.0)
+            super().__init__()
+
+    loop = Loop()
+    assert loop.time() == 5.0
+    assert loop.call_later(1, print).when() == 6.0
+    loop.close()
+
+
 def test_a_clock_that_is_moved_while_the_loop_runs(loop):
     """The fixture that many projects have: `advance_time(seconds)`."""
 

@@ -10,6 +10,7 @@ from epoll_loop.core.timers cimport TimerHandle, TimerQueue
 cdef double _LONGEST_SLEEP
 cdef double _NEVER
 cdef bint _RECYCLES
+cdef double _ROUNDING
 
 
 cdef class Reactor:

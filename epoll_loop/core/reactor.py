@@ -33,6 +33,8 @@ from epoll_loop.core.poller import Channel, SocketWatch, Watch
 from epoll_loop.core.syscalls import Link, Queue, monotonic  # the last as an object: not in the .pxd
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
+_ROUNDING = 1e-9  # seconds: asyncio's own loop lets timers fire early by the resolution of the clock
+
 # A sleep is cut to a day: some kernels refuse longer ones (I23).
 _LONGEST_SLEEP = 86400.0
 _NEVER = math.inf
@@ -79,7 +81,11 @@ class Reactor:
         self._thread_id: int | None = None
         self._task_factory: Callable[..., Any] | None = None
         self.slow_callback_duration = 0.1
-        self._clock: Callable[[], float] = monotonic
+        try:
+            assigned = self._clock  # by a subclass, before it called this
+        except AttributeError:
+            assigned = None
+        self._clock: Callable[[], float] = monotonic if assigned is None else assigned
         self._choose_clock()
 
     # The clock
@@ -88,8 +94,8 @@ class Reactor:
     def time(self) -> Callable[[], float]:
         """The loop's clock, `time.monotonic()`, in seconds: `loop.time()`.
 
-        Another function may be assigned, as test tools do, or a subclass have a method of its own: timers go by that
-        from then on. Deleting the attribute brings the usual clock back.
+        Another function may be assigned, as test tools do: timers go by that from then on. So they do by a method that
+        a subclass has when a run begins. Deleting the attribute brings the usual clock back.
         """
         return self._clock
 
@@ -108,7 +114,7 @@ class Reactor:
         self._usual_clock = self._clock is monotonic and type(self).time is Reactor.time
 
     def _now(self) -> float:
-        return syscalls.monotonic() if self._usual_clock else self.time()
+        return syscalls.monotonic() if self._usual_clock else float(self.time())
 
     # Scheduling
 
@@ -375,7 +381,8 @@ class Reactor:
         if not first and syscalls.pending(active):
             self._turns(active)
         if self._timers._heap:
-            self._timers.pop_due(self._now(), ready)
+            # A clock that somebody moves is wherever it is put: a deadline that is off by rounding has come.
+            self._timers.pop_due(self._now() + (0.0 if self._usual_clock else _ROUNDING), ready)
         if self._sent:
             self._receive()
         if syscalls.pending(ready):

@@ -108,9 +108,13 @@ class Listening(Resolving):
                 raise ValueError("path was not specified, and no sock specified")
             check_unix_stream(sock)
         file = None
-        name = sock.getsockname()
-        if cleanup_socket and not SocketFile.is_abstract(name):
-            file = SocketFile(name)
+        try:
+            name = sock.getsockname()
+            if cleanup_socket and not SocketFile.is_abstract(name):
+                file = SocketFile(name)
+        except BaseException:
+            sock.close()
+            raise
         return self._serve(Server(self, [sock], protocol_factory, backlog, tls, file), [sock], start_serving)
 
     def _serve(self, server: Server, sockets: list[socket.socket], start_serving: bool) -> Server:

@@ -176,7 +176,9 @@ class SocketFile:
     __slots__ = ("_identity", "_path")
 
     def __init__(self, path: str | bytes) -> None:
-        self._path = os.path.join(_getcwd(), os.fsdecode(path))  # the program may change its directory
+        name = os.fsdecode(path)
+        # The program may change its directory; if it has none any more, an absolute path is still good.
+        self._path = name if os.path.isabs(name) else os.path.join(_getcwd(), name)
         self._identity = self._identify()
 
     def remove(self) -> None:

@@ -33,7 +33,7 @@ class ExitWatch:
         try:
             self._pidfd = kernel.pidfd_open(process.pid)
             loop.add_reader(self._pidfd, exited)
-        except OSError:
+        except (ImportError, OSError):  # ImportError: no name for it, and no ctypes
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
             name = f"asyncio-waitpid-{process.pid}"

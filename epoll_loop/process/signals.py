@@ -2,9 +2,9 @@
 
 Python's own C handler writes the number of each signal that has a Python handler to the descriptor of
 `signal.set_wakeup_fd()`. Ours is a pipe that the loop reads, so a signal interrupts the loop's sleep, also when it
-comes between the last look at pending signals and the system call. It stays installed while there are handlers, so that
-a signal that comes when the loop does not run waits in the pipe for the next run. A pipe, since a number that finds no
-room is lost: a socket pair has room for some hundred only, whatever their size.
+comes between the last look at pending signals and the system call, or to another thread. It stays installed while there
+are handlers, so that a signal that comes when the loop does not run waits in the pipe for the next run. A pipe, since a
+number that finds no room is lost: a socket pair has room for some hundred only, whatever their size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from epoll_loop.core.reactor import Reactor
 class Signals(Reactor):
     """The room of the loop that deals with Unix signals."""
 
-    __slots__ = ("_signal_handlers", "_signal_pipe", "_wakeup_before")
+    __slots__ = ("_signal_handlers", "_signal_pipe", "_wakeup_before", "_wakeup_file")
 
     _signal_handlers: dict[int, Handle]
     _signal_pipe: tuple[int, int] | None  # the ends to read from and to write to
@@ -35,6 +35,7 @@ class Signals(Reactor):
         self._signal_handlers = {}
         self._signal_pipe = None
         self._wakeup_before = None
+        self._wakeup_file: tuple[int, int] | None = None  # what is open by that number
 
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback(*args)` in the loop, in order, when the signal arrives; replaces an earlier handler.
@@ -96,15 +97,26 @@ class Signals(Reactor):
                 os.set_blocking(fd, False)
             self.add_reader(ends[0], self._signals_read)
         if self._wakeup_before is None:
-            # A full pipe is no reason for a warning: the loop is awake.
-            before = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
-            if before != -1 and not replace:
-                try:
-                    signal.set_wakeup_fd(before)
-                    return
-                except (OSError, ValueError):
-                    before = -1  # closed by its owner: ours stays
-            self._wakeup_before = before
+            self._wakeup_before = -1  # ours does not stay behind, if an exception interrupts what follows
+        elif not replace:
+            return
+        # Also if ours is there already: somebody may have taken it away. A full pipe is no reason for a warning: the
+        # loop is awake; and whether the owner of another one wants to be warned can not be asked.
+        before = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
+        if before == self._signal_pipe[1]:
+            return
+        if before == -1 or replace:
+            self._wakeup_before, self._wakeup_file = before, _identity(before)
+            return
+        try:
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        except (OSError, ValueError):
+            return  # closed by its owner: ours stays
+        self._wakeup_before = None
+        try:
+            os.write(before, os.read(self._signal_pipe[0], 65536))  # what came between the two calls
+        except OSError:
+            pass  # nothing did
 
     def _signals_uninstall(self) -> None:
         if self._wakeup_before is None or self._signal_handlers or self._signal_pipe is None:
@@ -114,7 +126,9 @@ class Signals(Reactor):
             current = signal.set_wakeup_fd(-1)
             if current != self._signal_pipe[1]:
                 before = current  # somebody has installed another one since: leave it
-            signal.set_wakeup_fd(before)
+            elif _identity(before) != self._wakeup_file:
+                before = -1  # closed in the meantime, and the number is another file's
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
         except (OSError, ValueError):
             pass  # closed in the meantime
 
@@ -145,6 +159,14 @@ class Signals(Reactor):
         handle = self._signal_handlers.get(sig)
         if handle is not None:
             handle._run()
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _noop(signum: int, frame: Any) -> None:

@@ -242,6 +242,17 @@ async def test_file_goes_although_the_directory_has_changed(tmp_path: Path, monk
     assert os.listdir(tmp_path) == []
 
 
+async def test_no_current_directory_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    loop: Any = asyncio.get_running_loop()
+    async with await loop.create_unix_server(asyncio.Protocol, tmp_path / "socket", cleanup_socket=True):
+        assert os.listdir(tmp_path) == ["socket"]
+    assert os.listdir(tmp_path) == []
+
+
 async def test_file_stays_when_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     loop: Any = asyncio.get_running_loop()

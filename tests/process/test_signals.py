@@ -355,6 +355,102 @@ def test_a_wakeup_descriptor_that_its_owner_has_closed_is_nobodys(loop):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+@pytest.fixture
+def owner(loop):
+    """The ends of a pipe of somebody else's, for the wakeup descriptor."""
+    ends = os.pipe()
+    for fd in ends:
+        os.set_blocking(fd, False)
+    yield ends
+    signal.set_wakeup_fd(-1)
+    for fd in ends:
+        os.close(fd)
+
+
+def test_a_handler_takes_the_wakeup_descriptor_that_somebody_has_taken_in_this_run(loop, owner):
+    def callback():
+        signal.set_wakeup_fd(owner[1])
+        loop.add_signal_handler(ONE, loop.stop)
+        kill(ONE)
+
+    loop.call_soon(callback)
+    loop.run_forever()
+    assert loop.remove_signal_handler(ONE)
+
+
+def test_a_handler_takes_back_the_wakeup_descriptor_that_another_loop_has_given_away(loop):
+    def callback():
+        other = asyncio.SelectorEventLoop()
+        other.add_signal_handler(TWO, print)
+        other.close()
+        loop.add_signal_handler(ONE, loop.stop)
+        kill(ONE)
+
+    loop.call_soon(callback)
+    loop.run_forever()
+
+
+@OURS
+def test_what_interrupts_the_way_to_the_owner_leaves_nothing_of_ours(loop, owner, monkeypatch):
+    """A signal handler may raise between any two calls."""
+    signal.set_wakeup_fd(owner[1])
+    real = signal.set_wakeup_fd
+
+    def interrupted(*args, **kwargs):
+        real(*args, **kwargs)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "set_wakeup_fd", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        turn(loop)
+    loop.close()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@OURS
+def test_a_signal_on_the_way_to_the_owner_reaches_it(loop, owner, monkeypatch):
+    turn(loop)
+    signal.set_wakeup_fd(owner[1])
+    before = signal.signal(ONE, lambda *_: None)
+    real = signal.set_wakeup_fd
+
+    def with_a_signal(*args, **kwargs):
+        monkeypatch.undo()
+        found = real(*args, **kwargs)
+        signal.raise_signal(ONE)
+        return found
+
+    monkeypatch.setattr(signal, "set_wakeup_fd", with_a_signal)
+    try:
+        turn(loop)
+        assert os.read(owner[0], 10) == bytes([ONE])
+    finally:
+        signal.signal(ONE, before)
+
+
+@OURS
+def test_what_an_owner_has_closed_meanwhile_is_not_put_back(loop, owner):
+    """Its number is another file's by then, which would get the signals."""
+    fd = os.dup(owner[1])
+    os.set_blocking(fd, False)
+    signal.set_wakeup_fd(fd)
+
+    def callback():
+        loop.add_signal_handler(ONE, print)
+        os.dup2(other[1], fd)
+        loop.remove_signal_handler(ONE)
+
+    other = os.pipe()
+    try:
+        loop.call_soon(callback)
+        turn(loop)
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for each in (fd, *other):
+            os.close(each)
+
+
 def test_in_another_thread_a_loop_runs_without(loop):
     thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.sleep(0),))
     thread.start()
