@@ -1,7 +1,7 @@
 """The exit of a child: a pidfd of Linux in the poller, or a thread where there is no pidfd to be had.
 
-Both only tell that the child has ended. It is reaped in the loop's thread (where the system has waitid(2)), and by its
-own pid: no other child is ever waited for, and until then no other process gets the pid, so no signal hits a stranger.
+Both only tell that the child has ended. It is reaped in the loop's thread, and by its own pid: no other child is ever
+waited for, and until then no other process gets the pid, so no signal hits a stranger.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ExitWatch:
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
             name = f"asyncio-waitpid-{process.pid}"
-            args = loop, process, exited, contextvars.copy_context()
+            args = loop, process.pid, exited, contextvars.copy_context()
             threading.Thread(target=_wait, args=args, name=name, daemon=True).start()
 
     def close(self) -> None:
@@ -48,16 +48,11 @@ class ExitWatch:
             self._pidfd = -1
 
 
-def _wait(
-    loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any], context: contextvars.Context
-) -> None:
-    if hasattr(os, "waitid"):
-        try:
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass  # reaped already
-    else:
-        process.wait()
+def _wait(loop: Reactor, pid: int, exited: Callable[[], Any], context: contextvars.Context) -> None:
+    try:
+        kernel.wait_for_exit(pid)
+    except ChildProcessError:
+        pass  # reaped already
     try:
         loop.call_soon_threadsafe(exited, context=context)
     except RuntimeError:

@@ -72,7 +72,7 @@ async def test_whatever_is_wrong_with_pidfd_open(code, monkeypatch):
 
 async def test_a_kernel_without_pidfds_and_a_python_without_waitid(monkeypatch):
     monkeypatch.setattr(kernel, "pidfd_open", refuse(errno.ENOSYS))
-    monkeypatch.delattr(os, "waitid", raising=False)
+    monkeypatch.setattr(kernel, "wait_for_exit", kernel._wait_for_exit)
     process = await asyncio.create_subprocess_shell("cat; exit 3", stdin=PIPE)
     process.send_signal(0)
     process.stdin.close()

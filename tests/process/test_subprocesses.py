@@ -18,6 +18,7 @@ import pytest
 from children import children, until
 
 import epoll_loop
+from epoll_loop.core import kernel
 
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 BLOCKED = ("sleep", "3600")
@@ -213,7 +214,7 @@ async def test_a_signal_to_a_child_that_has_ended_is_nothing():
     """And does not take its exit status from wait(), as asyncio's may before 3.13."""
     process = await asyncio.create_subprocess_shell("exit 7")
     with contextlib.suppress(ChildProcessError):  # the loop knows already
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        kernel.wait_for_exit(process.pid)
     process.terminate()
     assert await process.wait() == 7
 
@@ -229,7 +230,7 @@ async def test_wait_ends_with_the_child_although_its_pipe_is_open():
 
 async def test_somebody_elses_children_are_left_alone():
     other = subprocess.Popen(["sh", "-c", "exit 3"])
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    kernel.wait_for_exit(other.pid)
     assert await shell_output("echo") == b"\n"
     assert other.wait() == 3
 
