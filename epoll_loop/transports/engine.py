@@ -18,7 +18,9 @@ This one works with any `ssl.SSLContext`. `libssl.pyx` has a faster one.
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from epoll_loop.core import syscalls
@@ -32,15 +34,6 @@ RECORD = 16384  # bytes of plaintext that a record of TLS has at most
 _RECORD = RECORD
 _RECV_SIZE = syscalls.RECV_SIZE
 _MOST = 16 * RECORD  # bytes that read() returns at once: what one recv(2) brings
-
-# PyPy leaves an error in the queue that OpenSSL has for each thread, and there it is taken for the next connection's.
-# To make a connection empties the queue: this is the context of those.
-_BLANK: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if ssl and sys.implementation.name == "pypy" else None
-
-
-def _forget_error() -> None:
-    if _BLANK is not None:
-        _BLANK.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
 
 class Engine:
@@ -86,9 +79,6 @@ class Engine:
         except ssl.SSLWantReadError:
             self.pending = False
             return False
-        except ssl.SSLError:
-            _forget_error()
-            raise
         finally:
             self._count()
         self.pending = self._incoming.pending > 0
@@ -137,9 +127,6 @@ class Engine:
             return None
         except ssl.SSLZeroReturnError:
             return b""
-        except ssl.SSLError:
-            _forget_error()
-            raise
         finally:
             self._count()
         # Asked for more than there is, it would raise an exception, which takes longer than these two questions.
@@ -155,9 +142,6 @@ class Engine:
             return -1
         except ssl.SSLZeroReturnError:
             return 0
-        except ssl.SSLError:
-            _forget_error()
-            raise
         finally:
             self._count()
         self.pending = self._incoming.pending > 0 or self._sslobj.pending() > 0
@@ -171,9 +155,6 @@ class Engine:
             taken: int = self._sslobj.write(memoryview(data)[offset:] if offset else data)
         except ssl.SSLWantReadError:
             taken = 0
-        except ssl.SSLError:
-            _forget_error()
-            raise
         finally:
             self._count()
         return taken
@@ -208,9 +189,6 @@ class Engine:
         except ssl.SSLWantReadError:
             self.pending = False
             return False
-        except ssl.SSLError:
-            _forget_error()
-            raise
         finally:
             self._count()
         return True
@@ -278,3 +256,23 @@ class Nested(Engine):
         self.pending = False
         self._count()
         return done
+
+
+def _forgetful(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Engine, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except ssl.SSLError:
+            _BLANK.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+            raise
+
+    return call
+
+
+if ssl and sys.implementation.name == "pypy":
+    # It leaves an error in the queue that OpenSSL has for each thread, and there it is taken for the next connection's.
+    # To make a connection empties the queue.
+    _BLANK = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for _name in ("handshake", "_read_record", "read_into", "write", "shutdown"):
+        setattr(Engine, _name, _forgetful(getattr(Engine, _name)))
