@@ -75,7 +75,8 @@ def run_code(code: str, argv: list[str]) -> None:
     _set_first_path("")
     if sys.version_info >= (3, 14):
         code = textwrap.dedent(code)
-    linecache.cache["<string>"] = (len(code), None, code.splitlines(keepends=True), "<string>")
+    if sys.version_info >= (3, 13):  # whose tracebacks show it
+        linecache.cache["<string>"] = (len(code), None, code.splitlines(keepends=True), "<string>")
     module = _new_main()
     exec(_compile(code, "<string>"), module.__dict__)
 
