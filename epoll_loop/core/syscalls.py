@@ -299,7 +299,7 @@ def _is_numeric(family: int, host: Any) -> bool:
 def _is_literal(family: int, host: str) -> bool:
     try:
         socket.inet_pton(family, host)
-        return True
+        return "\0" not in host  # where PyPy's stops reading
     except (OSError, ValueError):
         return False
 
