@@ -32,6 +32,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in asyncio_too]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """What a test may leave to the collector goes while the warnings of it are still ignored."""
+    result = yield
+    if item.get_closest_marker("filterwarnings"):
+        garbage.let_go()
+    return result
+
+
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """pytest-asyncio's way to choose a loop, on every Python (policies go away in 3.16)."""
     return {"epoll_loop": epoll_loop.new_event_loop}
@@ -51,16 +60,20 @@ def open_fds() -> dict[int, str]:
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A new loop, closed at the end, when as many descriptors have to be open as before."""
-    garbage.collect()  # what an earlier test left to the collector is not ours
+    if garbage.COUNTED:
+        garbage.collect()  # what an earlier test left to the collector is not ours
     before = open_fds()
     new = epoll_loop.new_event_loop()
     try:
         yield new
     finally:
         new.close()
-    garbage.collect()
+    if garbage.COUNTED or len(open_fds()) > len(before):
+        garbage.collect()
     after = open_fds()
-    assert len(after) == len(before), f"descriptors: {before} before, {after} after, on {sys.version}"
+    # PyPy's collector is too slow to run twice for every test: what an earlier one left may go meanwhile.
+    right = len(after) == len(before) if garbage.COUNTED else len(after) <= len(before)
+    assert right, f"descriptors: {before} before, {after} after, on {sys.version}"
 
 
 @pytest.fixture

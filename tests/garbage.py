@@ -3,15 +3,20 @@
 import contextlib
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 COUNTED = sys.implementation.name == "cpython"
 """Whether references are counted here."""
 
 
 def collect() -> None:
-    """Have the collector free all that it can, also what it comes to only when the finalizers of others have run."""
-    for _ in range(1 if COUNTED else 3):
+    """Have the collector free all that it can, also what it comes to only when the finalizers of others have run.
+
+    Of objects that refer to each other PyPy finalizes one each time.
+    """
+    for _ in range(1 if COUNTED else 12):
         gc.collect()
 
 
@@ -19,6 +24,20 @@ def let_go() -> None:
     """Have what nobody refers to be gone: where references are counted it is already, without the collector."""
     if not COUNTED:
         collect()
+
+
+def drop(held: list[Any]) -> list[str]:
+    """Forget what the list has, so that it is collected; return what is warned of.
+
+    Not for `pytest.warns()`: a warning that is kept keeps what it is about, for as long as PyPy likes.
+    """
+    texts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *args: texts.append(str(message))
+        held.clear()
+        collect()
+    return texts
 
 
 @contextlib.contextmanager

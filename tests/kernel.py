@@ -5,10 +5,12 @@ import select
 import socket
 from collections.abc import Callable
 
+from epoll_loop.core.kernel import EPOLLRDHUP, eventfd, eventfd_write
+
 IN, OUT, RDHUP, ERR, HUP, ET = (
     select.EPOLLIN,
     select.EPOLLOUT,
-    select.EPOLLRDHUP,
+    EPOLLRDHUP,
     select.EPOLLERR,
     select.EPOLLHUP,
     select.EPOLLET,
@@ -21,6 +23,13 @@ def register(ep: select.epoll, fd: int, mask: int = INTEREST) -> None:
     """ADD, and take the report of the present state out of the way."""
     ep.register(fd, mask)
     ep.poll(0)
+
+
+def counter(value: int) -> int:
+    """The descriptor of an eventfd."""
+    fd = eventfd()
+    eventfd_write(fd, value)
+    return fd
 
 
 def fence(fd: int, mask: int) -> None:

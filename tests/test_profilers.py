@@ -7,10 +7,10 @@ import pstats
 import subprocess
 import sys
 import threading
-import tracemalloc
 from pathlib import Path
 
 import pytest
+from interpreter import has_tracemalloc, tracemalloc
 
 import epoll_loop
 from epoll_loop.core import reactor
@@ -179,6 +179,7 @@ def test_a_trace_function_that_fails_is_reported_to_the_task(loop):
     assert [str(report) for report in reports] == ["the trace function's"]
 
 
+@has_tracemalloc
 def test_tracemalloc_finds_no_growth():
     """Handles are used again and again, and the memory that it counts stays as it is."""
     loop = epoll_loop.new_event_loop()
@@ -203,6 +204,7 @@ def test_tracemalloc_finds_no_growth():
     assert after - before < 100_000  # of 18,000 callbacks
 
 
+@has_tracemalloc
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 does not find it for objects with a __dict__")
 def test_tracemalloc_knows_where_a_transport_was_made():
     """What is left open says so, and where it comes from."""

@@ -10,6 +10,7 @@ import garbage
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import not_on_pypy
 
 import epoll_loop
 from epoll_loop.core.timers import TimerHandle
@@ -218,7 +219,9 @@ def test_cancelled_timers_do_not_pile_up(loop, in_flight):
         alive[number] = waiting[-1]
         if len(waiting) > in_flight:
             waiting.popleft().cancel()
-        most = max(most, len(alive))
+        if garbage.COUNTED or number % 1000 == 999:
+            garbage.let_go()
+            most = max(most, len(alive))
     assert most <= 4 * in_flight + 200
 
 
@@ -235,6 +238,7 @@ def test_cancelled_timers_in_front_are_dropped_when_due(loop):
     assert len(alive) == 0
 
 
+@not_on_pypy("the collector cannot be told after how many objects to run")
 @pytest.mark.parametrize("cancels", [False, True], ids=["sets", "sets and cancels"])
 @pytest.mark.parametrize("allocations", [1, 2, 3, 4, 500, 1200])
 def test_a_finalizer_may_set_a_timer_while_cancelled_ones_are_dropped(loop, allocations, cancels):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interpreter import not_on_pypy
 from raw import LARGE, LIMIT, READS, Pair, Read, at_once, now, reset, until_readable, waiting
 
 ASYNCIO_TOO = True
@@ -273,7 +274,7 @@ async def test_sizes_that_are_none(pair: Pair) -> None:
     peer.send(b"data")
     until_readable(sock)
     assert await now().sock_recv(sock, 0) == b""
-    with pytest.raises(ValueError, match="negative buffersize in recv"):
+    with pytest.raises(ValueError, match="negative"):
         await now().sock_recv(sock, -1)
     with pytest.raises(TypeError):
         await now().sock_recv(sock, "1")  # type: ignore[arg-type]
@@ -461,5 +462,6 @@ async def test_a_peer_that_is_gone_wakes_the_sender(pair: Pair) -> None:
         await task
 
 
+@not_on_pypy("recv(0) asks the kernel, which has nothing to say yet")
 async def test_no_bytes_are_there_at_once(pair: Pair) -> None:
     assert at_once(now().sock_recv(pair[0], 0)) == b""

@@ -98,6 +98,8 @@ async def test_connections_that_come_and_go(
         before, memory, descriptors = objects(), resident(), len(os.listdir("/proc/self/fd"))
         await come_and_go(count - warm_up)
         grown = {name: number for name, number in (objects() - before).items() if number > 20}
+        for name in ("str", "int"):  # which PyPy's collector knows as well, also those of the interpreter
+            grown.pop(name, None)
         assert not grown
         assert len(os.listdir("/proc/self/fd")) == descriptors
         assert resident() - memory < 5_000_000  # a connection has tens of kilobytes

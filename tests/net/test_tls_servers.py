@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import tls
+from interpreter import not_on_pypy
 
 ASYNCIO_TOO = True
 pytestmark = pytest.mark.usefixtures("no_descriptor_left", "engine")
@@ -96,6 +97,7 @@ async def test_the_clients_of_a_server(
 
 
 @ours
+@not_on_pypy("a context is for both sides")
 async def test_a_context_that_is_for_clients(client_context: ssl.SSLContext, reports: list[Any]) -> None:
     """It is reported with each connection, which is closed."""
     async with tls.accepting(tls.Recorder, client_context) as (sock, _):

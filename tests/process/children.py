@@ -8,8 +8,6 @@ import subprocess
 import threading
 from pathlib import Path
 
-import garbage
-
 
 def children():
     """The numbers of the child processes, zombies too."""
@@ -74,9 +72,3 @@ def refuse(code):
 
 def waiting_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("asyncio-waitpid-")]
-
-
-def drop(held):
-    """Forget what the list has, so that it is collected."""
-    held.clear()
-    garbage.collect()

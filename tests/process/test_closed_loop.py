@@ -9,8 +9,9 @@ import time
 import warnings
 from unittest import mock
 
+import garbage
 import pytest
-from children import PIPES, drop, end, start, until, waiting_threads
+from children import PIPES, end, start, until, waiting_threads
 
 import epoll_loop
 
@@ -36,8 +37,7 @@ def test_closed_with_a_child_running_the_loop_leaves_nothing():
     with pytest.raises(ProcessLookupError):
         os.kill(transport.get_pid(), 0)
     del transport, waiting, waiter
-    with pytest.warns(ResourceWarning, match="unclosed transport"):
-        drop(held)
+    assert any("unclosed transport" in text for text in garbage.drop(held))
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -47,9 +47,7 @@ def test_dropped_with_a_child_running_the_loop_leaves_nothing(closed):
     if closed:
         held[1][0].close()
     del loop
-    with pytest.warns(ResourceWarning) as caught:
-        drop(held)
-    texts = [str(warning.message) for warning in caught]
+    texts = garbage.drop(held)
     assert any(text.startswith("unclosed transport <SubprocessTransport ") for text in texts) is not closed
 
 
@@ -68,8 +66,7 @@ def test_closed_with_a_child_that_it_may_not_kill():
     process.wait()
     held = [transport, protocol, waiting]
     del transport, protocol, waiting
-    with pytest.warns(ResourceWarning, match="unclosed transport"):
-        drop(held)
+    assert any("unclosed transport" in text for text in garbage.drop(held))
 
 
 @pytest.mark.parametrize("wait_for_thread", [True, False])
@@ -90,8 +87,7 @@ def test_the_loop_is_closed_meanwhile(way, wait_for_thread):
     assert process.returncode == -signal.SIGKILL
     held = [process]
     del process
-    with pytest.warns(ResourceWarning, match="unclosed transport"):
-        drop(held)
+    assert any("unclosed transport" in text for text in garbage.drop(held))
 
 
 def test_a_forked_child_leaves_the_parents_children_alone():

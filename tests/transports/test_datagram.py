@@ -14,6 +14,7 @@ import garbage
 import pytest
 import wire
 from datagrams import Recorder, bound, endpoint, pair, receive_all
+from interpreter import not_on_pypy
 
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 
@@ -180,6 +181,7 @@ async def test_a_mutable_buffer_may_change_afterwards(new: Callable[[], socket.s
             transport.sendto(buffer, peer.getsockname())
             transport.sendto(memoryview(buffer)[1:3], peer.getsockname())
             buffer[:] = b"after!"
+            garbage.let_go()  # of the memoryview
             buffer.clear()
             await wire.turns()
             assert receive_all(peer) == [b"before", b"ef"]
@@ -232,7 +234,7 @@ async def test_only_to_the_remote_address(folder: Path) -> None:
         ("IPv4", ("127.0.0.1", 65536)),
         ("IPv4", ("127.0.0.1", -1)),
         ("IPv4", (1, 9)),
-        ("IPv4", ["127.0.0.1", 9]),
+        pytest.param("IPv4", ["127.0.0.1", 9], marks=not_on_pypy("a list is an address as well")),
         ("IPv4", ("127.0.0.1", 9, [])),
         ("IPv6", ("::1",)),
         ("IPv6", ("::1", 9, 1 << 20)),
@@ -246,7 +248,7 @@ async def test_an_address_that_is_none(kind: str, address: Any, folder: Path, re
     """The socket module's exception, which is fatal."""
     protocol = Recorder()
     async with endpoint(bound(kind, folder), protocol) as transport:
-        with bound(kind, folder) as standard, pytest.raises((TypeError, OverflowError)) as expected:
+        with bound(kind, folder) as standard, pytest.raises((TypeError, ValueError, OverflowError)) as expected:
             standard.sendto(b"", address)
         transport.sendto(b"x", address)
         assert transport.is_closing()  # at once, not later
@@ -290,7 +292,9 @@ async def test_the_address_of_another_family(folder: Path) -> None:
             await wire.turns()
             assert receive_all(peer) == [b"x"]
             six.sendto(b"y", address)
-            assert [type(exc) for exc in protocol.errors] == [socket.gaierror]
+            with bound("IPv6", folder) as standard, pytest.raises(OSError) as expected:
+                standard.sendto(b"y", address)
+            assert [(type(exc), exc.errno) for exc in protocol.errors] == [(expected.type, expected.value.errno)]
             four.sendto(b"z", address)
             await wire.turns()
             assert receive_all(peer) == [b"z"]

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interpreter import has_tracemalloc, tracemalloc
 
 import epoll_loop
 
@@ -268,6 +268,7 @@ def slow_reader(peer: socket.socket, result: list[int]) -> Any:
         thread.join()
 
 
+@has_tracemalloc
 async def test_100_mb_to_a_slow_reader() -> None:
     """A writer that heeds the water marks needs no more memory than they say."""
     protocol = wire.Recorder()
@@ -311,6 +312,7 @@ async def test_100_mb_to_a_slow_reader() -> None:
 
 
 @ours
+@has_tracemalloc
 async def test_100_mb_in_one_write_is_not_copied() -> None:
     protocol = wire.Recorder()
     data = wire.pattern(1 << 20) * 100
