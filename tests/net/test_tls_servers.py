@@ -102,7 +102,8 @@ async def test_a_context_that_is_for_clients(client_context: ssl.SSLContext, rep
     """It is reported with each connection, which is closed."""
     async with tls.accepting(tls.Recorder, client_context) as (sock, _):
         assert await tls.read(sock) == b""
-    assert [type(report["exception"]) for report in reports] == [ssl.SSLError]
+    (report,) = reports
+    assert type(report["exception"]) in (ssl.SSLError, ValueError)  # the latter from Python 3.15 on
 
 
 @ours
