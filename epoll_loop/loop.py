@@ -40,6 +40,9 @@ _FACTORY_TAKES_ALL = any(
 )
 _ORIGIN_DEPTH = 10  # frames remembered of where a coroutine was made, in debug mode; asyncio's number
 
+# Where there is none each loop has a current task of its own.
+_swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", lambda loop, task: None)
+
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
@@ -166,6 +169,8 @@ class Loop(  # type: ignore[misc]
         if self._poller.forked:
             return
         outer = events._get_running_loop()
+        # A task of another loop may be at it: from Python 3.14 on a thread has one current task, and not one a loop.
+        task = _swap_current_task(outer, None) if outer is not None else None
         self._thread_id = threading.get_ident()
         events._set_running_loop(self)
         try:
@@ -178,6 +183,8 @@ class Loop(  # type: ignore[misc]
             self._last_turns()
         finally:
             events._set_running_loop(outer)
+            if outer is not None:
+                _swap_current_task(outer, task)
             self._thread_id = None
 
     def _release(self) -> None:
