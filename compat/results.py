@@ -79,13 +79,13 @@ class Difference:
 
 
 def last_line(text: str) -> str:
-    """The line of a traceback that says most."""
-    return text.strip().rpartition("\n")[2].strip()
+    """The line of a traceback that says most, without the folders of this machine."""
+    return re.sub(r"^/\S*/(?=[^/\s]+:\d+: )", "", text.strip().rpartition("\n")[2].strip())
 
 
 def kind(text: str) -> str:
     """The exception of a traceback, without what it says of the single test."""
-    found = re.findall(r"^([\w.]*[Ee]rror)(?::.*)?$", text, re.MULTILINE)
+    found = re.findall(r"^(?:\S+:\d+: )?([\w.]*(?:[Ee]rror|Warning))(?::.*)?$", text, re.MULTILINE)
     return found[-1] if found else last_line(text)
 
 
