@@ -12,6 +12,8 @@ from children import children, refuse
 import epoll_loop
 from epoll_loop.core import kernel
 
+kernel._call("getpid")  # libffi, under ctypes, may open a file of its own at the first call, and keep it
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "epoll_loop": epoll_loop.new_event_loop,
     "asyncio": asyncio.SelectorEventLoop,
