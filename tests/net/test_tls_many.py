@@ -98,8 +98,8 @@ async def test_connections_that_come_and_go(
         before, memory, descriptors = objects(), resident(), len(os.listdir("/proc/self/fd"))
         await come_and_go(count - warm_up)
         grown = {name: number for name, number in (objects() - before).items() if number > 20}
-        # The first two PyPy's collector knows as well, also those of the interpreter. Of the others an abstract class has
-        # a pair for every class that was compared with it, by anybody and at any time.
+        # The first two PyPy's collector knows as well, also those of the interpreter. Of the others an abstract class
+        # has a pair for every class that was compared with it, by anybody and at any time.
         for name in ("str", "int", "ReferenceType", "builtin_function_or_method"):
             grown.pop(name, None)
         assert not grown
