@@ -225,10 +225,12 @@ class Transport(Channel):
             self._tell_connection_lost(exc)
         finally:
             self.set_protocol(None)  # no cycle: both are freed at once
-            self._close_fd()
-            if self._server is not None:
-                self._server._detach(self)
-                self._server = None
+            try:
+                self._close_fd()
+            finally:
+                if self._server is not None:
+                    self._server._detach(self)
+                    self._server = None
 
     def _tell_connection_lost(self, exc: BaseException | None) -> None:
         syscalls.call1(self._context, self._protocol.connection_lost, exc)

@@ -23,8 +23,10 @@ _BUDGET = 64
 _RETRY = 1.0
 
 _EAGAIN = errno.EAGAIN
-# The connection was gone before we came, or a signal came first: the next one may be there (I20).
-_NEXT = (errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)
+# The connection was gone before we came, a signal came first, or Linux says what is wrong with the network of this one,
+# see accept(2): the next one may be there (I20).
+_NEXT_NAMES = "ECONNABORTED EINTR EPROTO EPERM ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH"
+_NEXT = tuple(getattr(errno, name) for name in _NEXT_NAMES.split() if hasattr(errno, name))
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -82,8 +84,10 @@ class Listener(Channel):
             self._timer = None
         self._loop._poller.remove(self)
         self.fd = -1
-        self.sock.close()
-        self._hold.close()
+        try:
+            self.sock.close()
+        finally:
+            self._hold.close()
 
     def abandon(self) -> None:
         self._server.close()

@@ -1,0 +1,114 @@
+"""Run a program once for each fault, in a process that has the library of faults: one JSON line a fault.
+
+    python child.py PROGRAM
+
+`DEPTH` in the environment is how many of the calls of a name fail, one a run: the first, the second and so on.
+"""
+
+import asyncio
+import ctypes
+import gc
+import itertools
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import errors
+import programs
+
+import epoll_loop
+
+DEPTH = int(os.environ.get("DEPTH", "1"))
+
+KEPT = ("Handle", "Destination")  # used again, and remembered for the same address
+
+library = ctypes.CDLL(None)
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # that of listdir itself
+    return found
+
+
+def ours() -> dict[str, int]:
+    """What there is of the loop's own objects, by type."""
+    counts: dict[str, int] = {}
+    for each in gc.get_objects():
+        kind = type(each)
+        ours = str(kind.__module__).startswith("epoll_loop.") and kind.__name__ not in KEPT
+        if ours or isinstance(each, asyncio.Task):
+            counts[kind.__qualname__] = counts.get(kind.__qualname__, 0) + 1
+    return counts
+
+
+def run(program: programs.Program, call: str, number: int, answer: int) -> dict[str, Any]:
+    """What one fault did to a program, and what it left."""
+    fds, objects = descriptors(), ours()
+    programs.connections.clear()
+    reported: list[dict[str, Any]] = []
+    late: list[int] = []
+
+    def calm() -> None:
+        late.append(library.fault_disarm())
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        return await program(calm)
+
+    failure = None
+    seen: list[str] = []
+    library.fault_arm(call.encode(), number, answer)
+    try:
+        with asyncio.Runner(loop_factory=epoll_loop.new_event_loop) as runner:
+            seen = runner.run(main())
+    except BaseException as exc:
+        failure = exc
+    finally:
+        missed = library.fault_disarm()
+    result = {
+        "fired": missed < 0 and not any(count >= 0 for count in late),
+        "seen": seen,
+        "failure": None if failure is None else repr(failure),
+        "of the system": isinstance(failure, OSError),
+        "reported": [repr(context.get("exception") or context["message"]) for context in reported],
+        "unknown": sum(not isinstance(context.get("exception"), OSError) for context in reported),
+        "unlost": sum(count != 0 for count in programs.connections.values()),
+    }
+    del failure
+    reported.clear()
+    programs.connections.clear()
+    gc.collect()
+    result["descriptors"] = sorted(descriptors().items() - fds.items())
+    result["objects"] = {name: count for name, count in ours().items() if count > objects.get(name, 0)}
+    return result
+
+
+def main() -> None:
+    logging.disable()
+    program = programs.PROGRAMS[sys.argv[1]]
+    run(program, "", 1, errors.PART)  # what is imported and made once
+    for call, answers in errors.ANSWERS.items():
+        for answer, number in itertools.product(answers, range(1, DEPTH + 1)):
+            result = run(program, call, number, answer)
+            if result.pop("fired"):
+                name = errors.name_of(answer)
+                transient = answer in errors.TRANSIENT
+                print(json.dumps({"call": call, "answer": name, "number": number, "transient": transient, **result}))
+            elif number == 1:
+                break  # it makes no such call
+    os._exit(0)  # a client that still waits has been told of
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Every call into the kernel fails once, with each error that its man page lists, or does a part of its work.
+
+The programs of `faults/` run meanwhile, on the loop of either build: bytes arrive whole and in order, or the connection
+ends with what was wrong; nothing is left open or alive, and the next client is served. `DEPTH=5` has the second to the
+fifth call of each name fail as well, each in a run of its own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import epoll_loop
+
+FAULTS = Path(__file__).parent / "faults"
+ROOT = Path(epoll_loop.__file__).parent.parent
+TIMEOUT = 50 * int(os.environ.get("DEPTH", "1"))
+
+# What each program is sure to call, in both builds; in a list, one of them.
+STREAMS = "accept4 bind close epoll_create1 epoll_ctl epoll_wait eventfd listen recv socket".split()
+CALLS: dict[str, list[Any]] = {
+    "echo": [*STREAMS, "sendmsg"],
+    "buffered": [*STREAMS, "sendmsg"],
+    "secure": [*STREAMS, ["send", "sendmsg"]],
+    "proxy": [*STREAMS, "connect", ["send", "sendmsg"]],
+    "http": [*STREAMS, "sendfile64", ["send", "sendmsg"]],
+    "datagrams": ["bind", "epoll_ctl", "socket", ["recvfrom", "recvmmsg"], ["sendto", "sendmmsg"]],
+    "sockets": ["accept4", "epoll_ctl", "recv", "send"],
+    "children": ["close", "epoll_ctl", "pidfd_open", "read", "write"],
+}
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD, and epoll's calls"),
+    pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler"),
+]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("faults") / "faults.so"
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, "-o", path, FAULTS / "faults.c", "-ldl"], check=True)
+    return path
+
+
+def complaints(case):
+    """What is wrong with what a fault did."""
+    if case["failure"] and not case["of the system"]:
+        yield f"failed with {case['failure']}"
+    if case["transient"] and (case["failure"] or set(case["seen"]) != {"whole"}):
+        yield f"clients saw {case['seen']}, failed with {case['failure']}"
+    if case["unknown"]:
+        yield f"reported {case['reported']}"
+    if case["unlost"]:
+        yield f"{case['unlost']} connections without their one connection_lost()"
+    if case["descriptors"]:
+        yield f"left open: {case['descriptors']}"
+    if case["objects"]:
+        yield f"left alive: {case['objects']}"
+
+
+@pytest.mark.timeout(2 * TIMEOUT)
+@pytest.mark.parametrize("program", CALLS)
+def test_a_call_fails_once(library, program):
+    env = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(FAULTS / "child.py"), program]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    called = {case["call"] for case in cases}
+    for names in CALLS[program]:
+        assert called & ({names} if isinstance(names, str) else set(names)), f"{names} never failed"
+    wrong = [
+        f"{case['call']}, {case['answer']}, call {case['number']}: {complaint}"
+        for case in cases
+        for complaint in complaints(case)
+    ]
+    assert wrong == []
