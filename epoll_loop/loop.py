@@ -16,8 +16,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from epoll_loop.core.epoll import FORKED
 from epoll_loop.core.handles import Handle
+from epoll_loop.core.poller import FORKED
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.net.connect import Connecting
 from epoll_loop.net.datagrams import Datagrams

@@ -1,41 +1,33 @@
 cimport cython
 
-from epoll_loop.core.poller cimport Channel, SocketWatch
-from epoll_loop.core.syscalls cimport EpollSet, Event, Queue
+from epoll_loop.core.poller cimport Channel, Poller, SocketWatch
+from epoll_loop.core.syscalls cimport EpollSet, Event
 
-cdef unsigned int _EDGE
+cdef unsigned int _READ, _WRITE, _END
+cdef unsigned int _EDGE, _IN, _OUT, _READABLE, _WRITABLE, _ENDED
 cdef int _DATA
 
 
-@cython.final
-cdef class Epoll:
-    cdef list _channels
-    cdef set _kept
+cdef class Epoll(Poller):
     cdef EpollSet _set
     cdef int _waker
     cdef object _waker_lock
-    cdef Queue active
-    cdef public bint forked
-    cdef public int stale
 
-    @cython.locals(fd=int, before=Channel, displaced=Channel, unsure=bint)
+    @cython.locals(before=Channel, displaced=Channel, unsure=bint)
     cpdef add(self, Channel channel, bint edge)
-    cpdef keep(self, Channel channel)
-    cpdef bint modify(self, Channel channel)
-    cpdef remove(self, Channel channel)
-    cpdef adopt(self, Channel new, Channel old)
+    cpdef bint modify(self, Channel channel) except -1
     @cython.locals(count=int, i=int, size=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel, current=EpollSet)
     cpdef wait(self, double timeout)
     cpdef wake(self)
     @cython.locals(channel=Channel, new=EpollSet, old=EpollSet, mask="unsigned int")
     cpdef rebuild(self)
-    @cython.locals(channel=Channel)
-    cpdef recover(self)
     cpdef after_fork(self)
-    @cython.locals(channel=Channel)
     cpdef close(self)
-    cpdef list channels(self)
-    cpdef Channel lookup(self, int fd)
-    cdef _forget(self, Channel channel)
     cdef bint _displace(self, SocketWatch watch) except -1
     cdef _unregister(self, int fd)
+
+
+@cython.locals(mask="unsigned int")
+cdef unsigned int _mask_of(Channel channel) noexcept
+@cython.locals(bits="unsigned int")
+cdef unsigned int _bits_of(unsigned int mask) noexcept

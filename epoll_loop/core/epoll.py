@@ -19,70 +19,55 @@ import select
 import threading
 
 from epoll_loop.core.kernel import EPOLLRDHUP, eventfd, eventfd_write
-from epoll_loop.core.poller import Channel, SocketWatch
-from epoll_loop.core.syscalls import EpollSet, Link, Queue
+from epoll_loop.core.poller import END, FORKED, READ, WRITE, Channel, Poller, SocketWatch
+from epoll_loop.core.syscalls import EpollSet
+
+_READ, _WRITE, _END = READ, WRITE, END
 
 _EDGE = select.EPOLLIN | select.EPOLLOUT | EPOLLRDHUP | select.EPOLLET
+_IN = select.EPOLLIN
+_OUT = select.EPOLLOUT
+_DATA = select.EPOLLIN | select.EPOLLOUT  # by far the most frequent event of a stream
+# ERR and HUP are both: a system call reports what is wrong (I19).
+_ENDED = EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
+_WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 # Of a number that was closed: not open, open again as another file, open again as a file that epoll does not do.
 _UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
 
-FORKED = "this event loop belongs to the parent process; a forked child needs a new one"
-_DATA = select.EPOLLIN | select.EPOLLOUT  # by far the most frequent event of a stream
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
+class Epoll(Poller):
+    """An epoll set, and an eventfd(2) to interrupt its sleep."""
 
-
-class Epoll:
-    """An epoll set, the channels in it by number, and an eventfd(2) to interrupt its sleep."""
-
-    __slots__ = ("_channels", "_kept", "_set", "_waker", "_waker_lock", "active", "forked", "stale")
+    __slots__ = ("_set", "_waker", "_waker_lock")
 
     def __init__(self) -> None:
+        Poller.__init__(self)
         self._set = EpollSet()
-        self.active: Queue[Link] = Queue()  # channels with readiness to use: of the last events, and carried over
         self._waker = eventfd()
         self._waker_lock = threading.Lock()
-        self._channels: list[Channel | None] = [None] * (self._waker + 1)  # by number, of every one in the set
-        self._kept: set[Channel] = set()  # those of files that epoll does not do
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
-        self.forked = False  # we are a forked child: the set is the parent's, leave it alone
-        self.stale = 0  # events that came for nobody
 
     def add(self, channel: Channel, edge: bool) -> None:
         if self.forked:
             raise RuntimeError(FORKED)
-        fd = channel.fd
         channel.edge = edge
-        before = self.lookup(fd)
+        before = self.lookup(channel.fd)
         unsure = before is not None and type(before) is SocketWatch and not self._displace(before)
-        self._set.add(fd, _EDGE if edge else channel.interest)
-        if fd >= len(self._channels):
-            self._channels.extend([None] * (fd + 1))
+        self._set.add(channel.fd, _mask_of(channel))
         # The kernel did not know the number: whoever had it before closed it behind our back (I1).
-        displaced = self._channels[fd]
-        channel.armed = True
-        channel.queue = self.active
-        self._channels[fd] = channel
-        if displaced is not None:
-            displaced.armed = False
+        displaced = self._enlist(channel)
+        # And if a dup keeps the file of the old registration alive, it goes on reporting under this number. After a
+        # SocketWatch that costs an edge-triggered channel a try; a callback of somebody else's must not be called for
+        # nothing.
+        if displaced is not None or (unsure and not edge):
             self.rebuild()
-        elif unsure and not edge:
-            # If a dup keeps the file of the old registration alive, it goes on reporting under this number. That costs
-            # an edge-triggered channel a try; a callback of somebody else's must not be called for nothing.
-            self.rebuild()
-
-    def keep(self, channel: Channel) -> None:
-        channel.edge = False  # the kernel will not tell of a change
-        channel.armed = True
-        channel.queue = self.active
-        self._kept.add(channel)
 
     def modify(self, channel: Channel) -> bool:
         if not self.forked:
             try:
-                self._set.modify(channel.fd, channel.interest)
+                self._set.modify(channel.fd, _mask_of(channel))
             except OSError as exc:
                 if exc.errno not in _UNKNOWN:
                     raise
@@ -90,26 +75,6 @@ class Epoll:
                 self.rebuild()
                 return False
         return True
-
-    def remove(self, channel: Channel) -> None:
-        if channel in self._kept:
-            self._kept.remove(channel)
-            channel.armed = False
-        elif channel.armed:
-            self._forget(channel)
-            if not self.forked:
-                self._unregister(channel.fd)
-
-    def adopt(self, new: Channel, old: Channel) -> None:
-        new.edge = old.edge
-        new.interest = old.interest
-        new.readable = old.readable
-        new.writable = old.writable
-        new.ended = old.ended
-        new.armed = True
-        new.queue = old.queue
-        old.armed = False
-        self._channels[new.fd] = new
 
     def wait(self, timeout: float) -> None:
         current = self._set  # a signal handler in the middle of its wait() may make rebuild() replace it
@@ -128,7 +93,7 @@ class Epoll:
             if mask == _DATA:
                 channel.readable = channel.writable = True
             else:
-                channel.mark(mask)
+                channel.mark(_bits_of(mask))
             if not channel.queued:
                 channel.queued = True
                 self.active.append(channel)
@@ -155,7 +120,7 @@ class Epoll:
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         for channel in self._channels:
             if channel is not None:
-                mask = _EDGE if channel.edge else channel.interest
+                mask = _mask_of(channel)
                 if not channel.edge:
                     channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
@@ -167,46 +132,20 @@ class Epoll:
                         channel.wake()  # its next try says what is wrong
         old.close()
 
-    def recover(self) -> None:
-        self.active.clear()
-        for channel in self._channels:
-            if channel is not None:
-                channel.queued = False
-        for channel in self._kept:
-            channel.queued = False
-            channel.carry_over()
-        self.rebuild()
-
     def after_fork(self) -> None:
-        self.forked = True
+        Poller.after_fork(self)
         self._waker_lock = threading.Lock()  # a thread that is not in this process may have held it
 
     def close(self) -> None:
-        for channel in self.channels():
-            channel.armed = False
-        self._channels.clear()
-        self._kept.clear()
-        self.active.clear()
+        Poller.close(self)
         self._set.close()
         with self._waker_lock:
             os.close(self._waker)
             self._waker = -1
 
-    def channels(self) -> list[Channel]:
-        """Return all channels."""
-        return [channel for channel in self._channels if channel is not None] + list(self._kept)
-
-    def lookup(self, fd: int) -> Channel | None:
-        """Return the channel that is registered for a descriptor, or None."""
-        return self._channels[fd] if 0 <= fd < len(self._channels) else None
-
     def fileno(self) -> int:
         """Return the descriptor of the epoll set."""
         return self._set.fileno()
-
-    def _forget(self, channel: Channel) -> None:
-        channel.armed = False
-        self._channels[channel.fd] = None
 
     def _displace(self, watch: SocketWatch) -> bool:
         self._forget(watch)
@@ -225,3 +164,27 @@ class Epoll:
             if exc.errno not in _UNKNOWN:
                 raise
             self.rebuild()
+
+
+def _mask_of(channel: Channel) -> int:
+    """What epoll is asked for."""
+    if channel.edge:
+        return _EDGE
+    mask = 0
+    if channel.interest & _READ:
+        mask |= _IN
+    if channel.interest & _WRITE:
+        mask |= _OUT
+    return mask
+
+
+def _bits_of(mask: int) -> int:
+    """What epoll has reported, in our words."""
+    bits = 0
+    if mask & _READABLE:
+        bits |= _READ
+    if mask & _WRITABLE:
+        bits |= _WRITE
+    if mask & _ENDED:
+        bits |= _END
+    return bits

@@ -4,18 +4,19 @@ A channel is one descriptor with the readiness that the kernel has reported for 
 once (I1, I7); in between the poller is never told anything, and readiness is remembered here:
 
     field      set by                        cleared by
-    readable   IN, RDHUP, ERR, HUP           EAGAIN; a short read of a stream whose end is not in sight (I14)
-    writable   OUT, ERR, HUP                 EAGAIN; a short write (I17)
-    ended      RDHUP, ERR, HUP               nothing: from then on reads go on until 0 or an error
+    readable   input, its end, an error      EAGAIN; a short read of a stream whose end is not in sight (I14)
+    writable   room, an error, a hang-up     EAGAIN; a short write (I17)
+    ended      the end, an error, a hang-up  nothing: from then on reads go on until 0 or an error
     queued     wait() or carry_over()        turn(), just before on_ready()
     armed      add()                         remove(); what still arrives for a channel without it is dropped (I3)
 
 Readiness is a hint, the system call is the truth: a bit too many costs one EAGAIN, a bit too few costs a hang.
 
-A back end (`epoll.py`) has these verbs:
+A back end is a `Poller` with these verbs:
 
     add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
-                            for `channel.interest` alone. OSError (EPERM for a regular file) leaves nothing behind.
+                            for `channel.interest` alone. OSError (EPERM for a regular file, EEXIST for a number that
+                            has a channel already) leaves nothing behind.
     keep(channel)           have a channel of a file that the kernel refuses to watch, as always ready: nobody waits for
                             it, and it goes on by carry_over() alone.
     modify(channel)         tell the kernel a level-triggered channel's new interest; False if it does not know the
@@ -34,18 +35,19 @@ A back end (`epoll.py`) has these verbs:
 
 from __future__ import annotations
 
-import select
 from asyncio import Future
 from typing import Any
 
 from epoll_loop.core.handles import Handle
-from epoll_loop.core.kernel import EPOLLRDHUP
 from epoll_loop.core.syscalls import Link, Queue
 
-# ERR and HUP are both: a system call reports what is wrong (I19).
-_ENDED = EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_READABLE = select.EPOLLIN | select.EPOLLPRI | _ENDED
-_WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+# What a channel is interested in, and what it is told; every kernel has its own words for it.
+READ = 1
+WRITE = 2
+END = 4
+_READ, _WRITE, _END = READ, WRITE, END
+
+FORKED = "this event loop belongs to the parent process; a forked child needs a new one"
 
 
 class Channel(Link):
@@ -64,14 +66,14 @@ class Channel(Link):
         self.readable = False
         self.writable = False
 
-    def mark(self, mask: int) -> None:
-        """Remember what the kernel has reported."""
-        # Each bit on its own, no elif: a data edge carries OUT as well (I15).
-        if mask & _READABLE:
+    def mark(self, bits: int) -> None:
+        """Remember what the kernel has reported: READ, WRITE and END."""
+        # Each bit on its own, no elif: one event may carry all of them (I15).
+        if bits & _READ:
             self.readable = True
-        if mask & _WRITABLE:
+        if bits & _WRITE:
             self.writable = True
-        if mask & _ENDED:
+        if bits & _END:
             self.ended = True
 
     def carry_over(self) -> None:
@@ -186,3 +188,103 @@ def _wake(futures: list[Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
+
+
+class Poller:
+    """What the back ends share: the channels by number, and those with readiness to use."""
+
+    __slots__ = ("_channels", "_kept", "active", "forked", "stale")
+
+    def __init__(self) -> None:
+        self.active: Queue[Link] = Queue()  # channels with readiness to use: of the last events, and carried over
+        self._channels: list[Channel | None] = []  # by number, of every one that is registered
+        self._kept: set[Channel] = set()  # those of files that the kernel refuses to watch
+        self.forked = False  # we are a forked child: what the kernel knows is the parent's, leave it alone
+        self.stale = 0  # events that came for nobody
+
+    def add(self, channel: Channel, edge: bool) -> None:
+        raise NotImplementedError
+
+    def modify(self, channel: Channel) -> bool:
+        raise NotImplementedError
+
+    def wait(self, timeout: float) -> None:
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        raise NotImplementedError
+
+    def rebuild(self) -> None:
+        raise NotImplementedError
+
+    def _unregister(self, fd: int) -> None:
+        raise NotImplementedError
+
+    def keep(self, channel: Channel) -> None:
+        channel.edge = False  # the kernel will not tell of a change
+        channel.armed = True
+        channel.queue = self.active
+        self._kept.add(channel)
+
+    def remove(self, channel: Channel) -> None:
+        if channel in self._kept:
+            self._kept.remove(channel)
+            channel.armed = False
+        elif channel.armed:
+            self._forget(channel)
+            if not self.forked:
+                self._unregister(channel.fd)
+
+    def adopt(self, new: Channel, old: Channel) -> None:
+        new.edge = old.edge
+        new.interest = old.interest
+        new.readable = old.readable
+        new.writable = old.writable
+        new.ended = old.ended
+        new.armed = True
+        new.queue = old.queue
+        old.armed = False
+        self._channels[new.fd] = new
+
+    def recover(self) -> None:
+        self.active.clear()
+        for channel in self.channels():
+            channel.queued = False
+        for channel in self._kept:
+            channel.carry_over()
+        self.rebuild()
+
+    def after_fork(self) -> None:
+        self.forked = True
+
+    def close(self) -> None:
+        for channel in self.channels():
+            channel.armed = False
+        self._channels.clear()
+        self._kept.clear()
+        self.active.clear()
+
+    def channels(self) -> list[Channel]:
+        """Return all channels."""
+        return [channel for channel in self._channels if channel is not None] + list(self._kept)
+
+    def lookup(self, fd: int) -> Channel | None:
+        """Return the channel that is registered for a descriptor, or None."""
+        return self._channels[fd] if 0 <= fd < len(self._channels) else None
+
+    def _enlist(self, channel: Channel) -> Channel | None:
+        """Have a channel that was registered under its number, and return the one that had it until now."""
+        fd = channel.fd
+        if fd >= len(self._channels):
+            self._channels.extend([None] * (fd + 1))
+        displaced = self._channels[fd]
+        if displaced is not None:
+            displaced.armed = False
+        channel.armed = True
+        channel.queue = self.active
+        self._channels[fd] = channel
+        return displaced
+
+    def _forget(self, channel: Channel) -> None:
+        channel.armed = False
+        self._channels[channel.fd] = None

@@ -1,9 +1,8 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.epoll cimport Epoll
 from epoll_loop.core.handles cimport Handle, new_handle
-from epoll_loop.core.poller cimport Channel, SocketWatch, Watch
+from epoll_loop.core.poller cimport Channel, Poller, SocketWatch, Watch
 from epoll_loop.core.syscalls cimport Link, Queue
 from epoll_loop.core.timers cimport TimerHandle, TimerQueue
 
@@ -19,7 +18,7 @@ cdef class Reactor:
     cdef object _clock
     cdef public bint _debug
     cdef object _incoming
-    cdef public Epoll _poller
+    cdef public Poller _poller
     cdef readonly Queue _ready
     cdef bint _sent
     cdef public bint _stopping
@@ -38,11 +37,11 @@ cdef class Reactor:
     cdef TimerHandle _schedule(self, double when, object callback, tuple args, object context)
     @cython.locals(first=bint)
     cpdef _run(self)
-    @cython.locals(poller=Epoll, active=Queue, ready=Queue, unflushed=Queue)
+    @cython.locals(poller=Poller, active=Queue, ready=Queue, unflushed=Queue)
     cdef _run_once(self, bint first=*)
     @cython.locals(timeout=double, deadline=double)
     cdef _sleep(self)
-    @cython.locals(count=Py_ssize_t, debug=bint, link=Link, poller=Epoll, started=double)
+    @cython.locals(count=Py_ssize_t, debug=bint, link=Link, poller=Poller, started=double)
     cdef _turns(self, Queue queue)
     cdef _receive(self)
     cpdef _flush_all(self)

@@ -27,9 +27,9 @@ from contextvars import Context
 from typing import Any
 
 from epoll_loop.core import syscalls
-from epoll_loop.core.epoll import FORKED, READ, WRITE, Epoll
+from epoll_loop.core.backend import new_poller
 from epoll_loop.core.handles import Handle, new_handle, outer_stack
-from epoll_loop.core.poller import Channel, SocketWatch, Watch
+from epoll_loop.core.poller import FORKED, READ, WRITE, Channel, Poller, SocketWatch, Watch
 from epoll_loop.core.syscalls import Link, Queue, monotonic  # the last as an object: not in the .pxd
 from epoll_loop.core.timers import TimerHandle, TimerQueue
 
@@ -66,7 +66,7 @@ class Reactor:
     )
 
     def __init__(self) -> None:
-        self._poller = Epoll()
+        self._poller: Poller = new_poller()
         self._timers = TimerQueue()
         self._ready: Queue[Link] = Queue()
         # What call_soon_threadsafe() has sent: a deque, whose append and popleft need no lock; `_sent` is set after.
@@ -226,7 +226,7 @@ class Reactor:
     def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback(*args)` while the descriptor, or the object with a `fileno()`, has something to read.
 
-        Replaces an earlier callback. PermissionError for what epoll(7) does not do, such as regular files; RuntimeError
+        Replaces an earlier callback. PermissionError for what is always ready, such as regular files; RuntimeError
         for a transport's descriptor.
         """
         handle = Handle(callback, args, self)

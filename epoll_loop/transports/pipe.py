@@ -145,7 +145,7 @@ class PipeWriteTransport(ByteWriter):
     def _send(self) -> None:
         ByteWriter._send(self)
         if not self.edge:
-            self.writable = True  # whatever the send says: see Epoll.keep()
+            self.writable = True  # whatever the send says: see Poller.keep()
 
     def _transfer(self) -> int:
         if _was_closed(self):
