@@ -9,24 +9,34 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import garbage
+import kqueue_double
 import pytest
 
 import epoll_loop
+
+# The tests run on any back end, and on kqueue by a double of it where the system has none. That is there for our loop
+# alone: asyncio, which is imported already, has chosen what it polls with.
+OTHER_BACKEND = os.environ.get("EPOLL_LOOP_POLLER", "epoll") != "epoll"
+WITH_DOUBLE = os.environ.get("EPOLL_LOOP_POLLER") == "kqueue" and not hasattr(select, "kqueue")
+if WITH_DOUBLE:
+    kqueue_double.install()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have SIGINT raise KeyboardInterrupt, here and in children: a shell starts its background jobs with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if WITH_DOUBLE and (hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)):
+        del os.environ["EPOLL_LOOP_POLLER"]  # programs that the tests start have no double
 
 
 def pytest_report_header() -> str:
     build = "compiled" if epoll_loop.COMPILED else "pure"
-    return f"epoll_loop: {build} build, {epoll_loop.__file__}"
+    return f"epoll_loop: {build} build, {epoll_loop.__file__}, back end {os.environ.get('EPOLL_LOOP_POLLER', 'epoll')}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What runs on asyncio's own loop is the same in both builds: once is enough, with the compiled one."""
-    if not epoll_loop.COMPILED:
+    """What runs on asyncio's own loop is the same in both builds and on every back end: once is enough."""
+    if not epoll_loop.COMPILED or OTHER_BACKEND:
         asyncio_too = {item for item in items if re.search(r"[\[-]asyncio[\]-]", item.name)}
         config.hook.pytest_deselected(items=list(asyncio_too))
         items[:] = [item for item in items if item not in asyncio_too]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from epoll_loop.core.poller import Poller
 
-_KNOWN = ("epoll",)  # the best one first
+_KNOWN = ("epoll", "kqueue", "poll", "select")  # the best one first
 
 
 def _choose() -> str:
@@ -29,6 +29,14 @@ POLLER = _choose()
 
 def new_poller() -> Poller:
     """Return a poller of the back end that was chosen; only that one is imported."""
-    from epoll_loop.core.epoll import Epoll
+    if POLLER == "epoll":
+        from epoll_loop.core.epoll import Epoll
 
-    return Epoll()
+        return Epoll()
+    if POLLER == "kqueue":
+        from epoll_loop.core.kqueue import Kqueue
+
+        return Kqueue()
+    from epoll_loop.core import level
+
+    return level.new_poll() if POLLER == "poll" else level.new_select()

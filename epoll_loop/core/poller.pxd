@@ -75,3 +75,6 @@ cdef class Poller:
     cdef Channel _enlist(self, Channel channel)
     cdef _forget(self, Channel channel)
     cdef _unregister(self, int fd)
+
+
+cpdef refuse_regular_file(int fd)

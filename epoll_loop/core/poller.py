@@ -35,6 +35,9 @@ A back end is a `Poller` with these verbs:
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from asyncio import Future
 from typing import Any
 
@@ -60,7 +63,7 @@ class Channel(Link):
         self.queue: Queue[Link] | None = None  # of the poller; set while armed
         self.armed = False
         self.edge = True
-        self.interest = 0
+        self.interest = _READ | _WRITE
         self.queued = False
         self.ended = False
         self.readable = False
@@ -288,3 +291,10 @@ class Poller:
     def _forget(self, channel: Channel) -> None:
         channel.armed = False
         self._channels[channel.fd] = None
+
+
+def refuse_regular_file(fd: int) -> None:
+    """PermissionError for what is always ready, as of epoll(7); OSError for what is not open."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

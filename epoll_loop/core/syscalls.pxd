@@ -21,6 +21,7 @@ cpdef object copy_context()
 cdef inline bint unshared(object value) noexcept:
     return epl_unshared(value)
 
+cpdef object check_signals()
 cpdef object without_dict(object value)
 
 # For what is compiled only.

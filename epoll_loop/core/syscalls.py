@@ -31,6 +31,7 @@ __all__ = [
     "call0",
     "call1",
     "call2",
+    "check_signals",
     "close",
     "copy_context",
     "destination",
@@ -84,6 +85,10 @@ def call(context: Context, callback: Callable[..., Any], args: Sequence[Any]) ->
     finally:
         # A traceback keeps the frames below it, and so a failed task would keep itself alive.
         del callback, args
+
+
+def check_signals() -> None:
+    """Run the handlers of signals that have come: what is compiled would not, before it sleeps."""
 
 
 def unshared(value: object) -> bool:

@@ -221,6 +221,10 @@ cpdef object call2(object context, object callback, object first, object second)
         PyContext_Exit(context)
 
 
+cpdef object check_signals():
+    PyErr_CheckSignals()
+
+
 cpdef object without_dict(object value):
     epl_without_dict(value)
 

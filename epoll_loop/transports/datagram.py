@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
+from epoll_loop.core.poller import READ, WRITE
 from epoll_loop.transports.base import Transport, open_transport, peer_of
 from epoll_loop.transports.flow import WriteTransport
 from epoll_loop.transports.writer import _as_bytes
@@ -227,6 +228,7 @@ class DatagramTransport(WriteTransport):
         self.writable = False
         if self._family == _AF_UNIX and syscalls.has_room(self.fd):
             self._deaf = True
+            self.interest = READ  # a level-triggered kernel would go on saying so
             if self._timer is None:
                 self._timer = self._loop.call_later(self._delay, self._retry)
                 self._delay = min(2 * self._delay, _LAST_RETRY)
@@ -234,6 +236,7 @@ class DatagramTransport(WriteTransport):
     def _retry(self) -> None:
         self._timer = None
         self._deaf = False
+        self.interest = READ | WRITE
         self.writable = True
         self.flush()
 

@@ -1,7 +1,7 @@
 cimport cython
 
 from epoll_loop.core cimport syscalls
-from epoll_loop.core.epoll cimport Epoll
+from epoll_loop.core.poller cimport Poller
 from epoll_loop.transports.base cimport Transport, _oserror, open_transport
 from epoll_loop.transports.writer cimport ByteWriter, _as_bytes
 
@@ -36,6 +36,6 @@ cdef class PipeWriteTransport(ByteWriter):
 cpdef PipeReadTransport open_read_pipe(loop, pipe, protocol)
 @cython.locals(transport=PipeWriteTransport)
 cpdef PipeWriteTransport open_write_pipe(loop, pipe, protocol)
-@cython.locals(poller=Epoll)
+@cython.locals(poller=Poller)
 cdef _register_pipe(Transport transport)
 cdef bint _was_closed(Transport transport) except -1

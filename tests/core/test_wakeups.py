@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from lines import at_each_line, pure_only
+from pollers import epoll_only
 
 import epoll_loop
 
@@ -72,6 +73,7 @@ def test_eight_threads_to_a_loop_that_sleeps_and_wakes(loop):
     assert received == [list(range(CALLS))] * THREADS
 
 
+@epoll_only
 def test_eight_threads_to_a_loop_that_is_awake_write_no_eventfd(counted):
     loop, writes = counted
     received = [[] for _ in range(THREADS)]
@@ -88,6 +90,7 @@ def test_eight_threads_to_a_loop_that_is_awake_write_no_eventfd(counted):
     assert received == [list(range(CALLS))] * THREADS
 
 
+@epoll_only
 def test_one_write_a_sleep(counted):
     loop, writes = counted
     started, sent = threading.Event(), threading.Event()
@@ -113,6 +116,7 @@ def test_one_write_a_sleep(counted):
     assert writes() <= 1
 
 
+@epoll_only
 def test_a_loop_that_does_not_run_is_not_woken(counted):
     loop, writes = counted
     log = []
@@ -147,6 +151,7 @@ def test_every_sleep_can_be_ended(loop):
 
 
 @pure_only
+@epoll_only
 @pytest.mark.parametrize("who", ["another thread", "a signal handler"])
 def test_no_line_on_the_way_to_sleep_loses_a_wake_up(who):
     """The calls come before each line in turn, from another thread, or from a handler that interrupts this one: some

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pollers import epoll_only
 
 import epoll_loop
 
@@ -244,6 +245,7 @@ async def test_a_file_that_fails_to_close_is_reported(method: str) -> None:
 
 
 @pure
+@epoll_only
 @methods
 @pytest.mark.parametrize("where", ["add", "dup", "second add"])
 async def test_no_room_in_the_kernel(ends: Any, monkeypatch: pytest.MonkeyPatch, method: str, where: str) -> None:

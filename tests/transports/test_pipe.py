@@ -15,6 +15,7 @@ import garbage
 import pytest
 import wire
 from ends import a_pipe, a_socket, read, reading, writing
+from pollers import EDGES
 
 import epoll_loop
 
@@ -288,7 +289,7 @@ async def test_nothing_after_all(monkeypatch: pytest.MonkeyPatch, name: str) -> 
             protocol.transport.pause_reading()
             protocol.transport.resume_reading()
             await wire.turns()
-            assert len(calls) == 1
+            assert len(calls) == 1 or not EDGES
             os.write(peer, b"y")
             assert await protocol.until_data(2) == b"xy"
     else:

@@ -17,8 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pollers import epoll_only
 
 import epoll_loop
+
+pytestmark = epoll_only
 
 ROOT = Path(epoll_loop.__file__).parent.parent
 CONNECTIONS = 10
