@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import garbage
-import kqueue_double
 import pytest
 
 import epoll_loop
@@ -19,6 +18,8 @@ import epoll_loop
 OTHER_BACKEND = os.environ.get("EPOLL_LOOP_POLLER", "epoll") != "epoll"
 WITH_DOUBLE = os.environ.get("EPOLL_LOOP_POLLER") == "kqueue" and not hasattr(select, "kqueue")
 if WITH_DOUBLE:
+    import kqueue_double
+
     kqueue_double.install()
 
 

@@ -29,6 +29,13 @@ import termios
 import time
 import weakref
 
+# What it stands on. Bound here: a test may take these away, to have a system that has only what is doubled.
+_epoll, _poll = select.epoll, select.poll
+_eventfd, _eventfd_read, _eventfd_write = os.eventfd, os.eventfd_read, os.eventfd_write
+_EFD_FLAGS = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+_ET = select.EPOLLET
+_IN = select.POLLIN
+
 KQ_FILTER_READ, KQ_FILTER_WRITE, KQ_FILTER_USER = -1, -2, -11
 KQ_EV_ADD, KQ_EV_DELETE, KQ_EV_ENABLE, KQ_EV_DISABLE = 0x1, 0x2, 0x4, 0x8
 KQ_EV_ONESHOT, KQ_EV_CLEAR, KQ_EV_RECEIPT, KQ_EV_ERROR, KQ_EV_EOF = 0x10, 0x20, 0x40, 0x4000, 0x8000
@@ -53,10 +60,7 @@ def install():
 
 @contextlib.contextmanager
 def installed():
-    """Have it there for the time of an import; nothing is done where the system has its own."""
-    if hasattr(select, "kqueue"):
-        yield
-        return
+    """Have it there for the time of an import."""
     install()
     try:
         yield
@@ -115,8 +119,8 @@ class kqueue:
     """A kernel event queue."""
 
     def __init__(self):
-        self._sets = {KQ_FILTER_READ: select.epoll(), KQ_FILTER_WRITE: select.epoll()}
-        self._triggered = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._sets = {KQ_FILTER_READ: _epoll(), KQ_FILTER_WRITE: _epoll()}
+        self._triggered = _eventfd(0, _EFD_FLAGS)
         self._knotes = {}  # by (ident, filter); what was reported goes to the end
         self.closed = False
         _alive.add(self)
@@ -200,7 +204,7 @@ class kqueue:
             knote.active = True  # as far as it holds
         elif change.fflags & KQ_NOTE_TRIGGER:
             knote.active = True
-            os.eventfd_write(self._triggered, 1)
+            _eventfd_write(self._triggered, 1)
         return 0
 
     def _attach(self, knote):
@@ -213,7 +217,7 @@ class kqueue:
         ):
             return errno.EPIPE
         try:
-            self._sets[knote.filter].register(knote.ident, _ASKED[knote.filter] | select.EPOLLET)
+            self._sets[knote.filter].register(knote.ident, _ASKED[knote.filter] | _ET)
         except FileExistsError:
             pass  # a number that was closed, and open again for the same file
         except PermissionError:
@@ -231,9 +235,9 @@ class kqueue:
     # Events
 
     def _wait(self, most, deadline):
-        sleep = select.poll()
+        sleep = _poll()
         for fd in (self._triggered, *(epoll.fileno() for epoll in self._sets.values())):
-            sleep.register(fd, select.POLLIN)
+            sleep.register(fd, _IN)
         while True:
             self._note()
             found = self._scan(most)
@@ -249,7 +253,7 @@ class kqueue:
                 if (fd, filter_) in self._knotes:
                     self._knotes[fd, filter_].active = True
         try:
-            os.eventfd_read(self._triggered)
+            _eventfd_read(self._triggered)
         except BlockingIOError:
             pass
 
@@ -291,7 +295,7 @@ def _is_regular(fd):
 
 
 def _shown(fd, mask):
-    poll = select.poll()
+    poll = _poll()
     poll.register(fd, mask)
     return sum(shown for _, shown in poll.poll(0)) & mask
 

@@ -44,8 +44,8 @@ _WRITING = (_kernel.KQ_FILTER_WRITE,)
 _BOTH = _READING + _WRITING
 _BY_INTEREST = {READ: _READING, WRITE: _WRITING, READ | WRITE: _BOTH}
 
-# What kernels say to a device that is never waited for; epoll says EPERM.
-_REFUSED = (errno.EINVAL, errno.ENODEV, errno.ENOTSUP, errno.EOPNOTSUPP)
+# What kernels say of a file that has no such filter: a pipe without its other end, devices that are never waited for.
+_ONE_SIDED = (errno.EPIPE, errno.EINVAL, errno.ENODEV, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 # The kqueues of a parent process: their numbers are not ours to close, which freeing them would do before Python 3.13.
 _inherited: list[Any] = []
@@ -133,7 +133,10 @@ class Kqueue(Poller):
             if channel is not None:
                 if not channel.edge:
                     channel.readable = channel.writable = False  # the new set says it again, if it is still true
-                self._register(channel)
+                try:
+                    self._register(channel)
+                except OSError:
+                    self._forget(channel)  # closed in this moment, by another thread
         old.close()
 
     def after_fork(self) -> None:
@@ -155,15 +158,14 @@ class Kqueue(Poller):
         filters = _BOTH if channel.edge else _BY_INTEREST[channel.interest]
         flags = _EDGE if channel.edge else _ADD
         codes = self._change(channel.fd, flags, filters)
-        if codes[-1] == errno.EPIPE:
-            # A pipe that nobody reads any more can not be waited for to write to; to read from it can, which says EOF.
+        if codes == [errno.EPIPE]:
+            # A pipe that nobody reads any more: to write can not be waited for, to read can, and says EOF.
             codes = self._change(channel.fd, flags, _READING)
-        for code in codes:
-            if code:
-                self._unregister(channel.fd)
-                if code in _REFUSED:
-                    code = errno.EPERM
-                raise OSError(code, os.strerror(code))
+        wrong = [code for code in codes if code and code not in _ONE_SIDED]
+        if wrong or 0 not in codes:
+            self._unregister(channel.fd)
+            code = wrong[0] if wrong else errno.EPERM  # as epoll says it
+            raise OSError(code, os.strerror(code))
 
     def _displace(self, watch: SocketWatch) -> None:
         self._forget(watch)

@@ -71,7 +71,7 @@ class Level(Poller):
 
     def wait(self, timeout: float) -> None:
         syscalls.check_signals()
-        asked = [(self._fd, _READ)]
+        asked = [(self._fd, _READ)] if self._fd >= 0 else []
         for channel in self._channels:
             if channel is not None:
                 bits = channel.interest

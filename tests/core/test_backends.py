@@ -9,15 +9,19 @@ import threading
 import weakref
 
 import garbage
-import kqueue_double
 import pytest
 
 import epoll_loop
 from epoll_loop.core.level import Level, new_poll, new_select
 from epoll_loop.core.poller import Channel
 
-with kqueue_double.installed():
+if hasattr(select, "kqueue"):
     from epoll_loop.core.kqueue import Kqueue
+else:
+    import kqueue_double
+
+    with kqueue_double.installed():
+        from epoll_loop.core.kqueue import Kqueue
 
 BACKENDS = {"kqueue": Kqueue, "poll": new_poll, "select": new_select}
 if hasattr(select, "epoll"):
