@@ -19,6 +19,36 @@ cdef extern from * nogil:
        The odd distance keeps the beginnings of the buffers from sharing the same lines of the processor's caches. */
     static char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE + 4096 + 64];
 
+    #if EPL_LINUX
+    typedef struct mmsghdr epl_message;
+
+    static int epl_receive(int fd, epl_message *messages, unsigned int count) {
+        return recvmmsg(fd, messages, count, 0, NULL);
+    }
+
+    static int epl_send(int fd, epl_message *messages, unsigned int count) {
+        return sendmmsg(fd, messages, count, MSG_NOSIGNAL);
+    }
+    #else
+    typedef struct { struct msghdr msg_hdr; unsigned int msg_len; } epl_message;
+
+    /* One: an error behind it would be lost, since it can not be kept for the next call. */
+    static int epl_receive(int fd, epl_message *messages, unsigned int count) {
+        ssize_t size;
+        messages->msg_hdr.msg_namelen = sizeof(epl_address);
+        size = recvmsg(fd, &messages->msg_hdr, 0);
+        messages->msg_len = (unsigned int) size;
+        return size < 0 ? -1 : 1;
+    }
+
+    static int epl_send(int fd, epl_message *messages, unsigned int count) {
+        unsigned int sent = 0;
+        while (sent < count && sendmsg(fd, &messages[sent].msg_hdr, MSG_NOSIGNAL) >= 0)
+            sent++;
+        return sent ? (int) sent : -1;
+    }
+    #endif
+
     static unsigned int epl_slot(uint64_t hash) {
         return (unsigned int) (hash * 0x9e3779b97f4a7c15u >> 32) % EPL_PEERS;
     }
@@ -40,6 +70,7 @@ cdef extern from * nogil:
     }
     """
     enum:
+        EPL_LINUX
         EPL_DATAGRAM_SIZE
         EPL_DATAGRAMS
         EPL_PEERS
@@ -56,7 +87,7 @@ cdef extern from * nogil:
         sockaddr_in6 inet6
         sockaddr_un local
 
-    struct mmsghdr:
+    ctypedef struct epl_message:
         msghdr msg_hdr
         unsigned int msg_len
 
@@ -64,8 +95,8 @@ cdef extern from * nogil:
 
     unsigned int epl_slot_of_address(epl_address *address, socklen_t size)
     unsigned int epl_slot_of_object(object value)
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
+    int epl_receive(int fd, epl_message *messages, unsigned int count)
+    int epl_send(int fd, epl_message *messages, unsigned int count)
     int inet_pton(int family, const char *text, void *address)
     unsigned short htons(unsigned short value)
     uint32_t htonl(uint32_t value)
@@ -182,10 +213,10 @@ cdef object unix_address(sockaddr_un *raw, socklen_t size):
 
 
 cpdef list recv_datagrams(object sock, int fd, int family):
-    cdef mmsghdr messages[EPL_DATAGRAMS]
+    cdef epl_message messages[EPL_DATAGRAMS]
     cdef iovec vectors[EPL_DATAGRAMS]
     cdef epl_address names[EPL_DATAGRAMS]
-    cdef list found = [], chunks = []
+    cdef list found = [], chunks
     cdef int i, n
     if family not in (AF_INET, AF_INET6, AF_UNIX):
         return recv_each(sock)
@@ -198,18 +229,20 @@ cpdef list recv_datagrams(object sock, int fd, int family):
         messages[i].msg_hdr.msg_name = &names[i]
         messages[i].msg_hdr.msg_namelen = sizeof(epl_address)
     while len(found) < EPL_DATAGRAMS:
-        n = recvmmsg(fd, messages, EPL_DATAGRAMS - len(found), 0, NULL)
+        n = epl_receive(fd, messages, EPL_DATAGRAMS - len(found))
         if n >= 0:
+            chunks = []
             # The bytes of all of them first: all else may run the garbage collector, and that a finalizer, in which
             # another thread's loop uses the same buffers.
             for i in range(n):
                 chunks.append(epl_bytes(epl_datagrams[i], messages[i].msg_len))
             for i in range(n):
                 found.append((chunks[i], sender(&names[i], messages[i].msg_hdr.msg_namelen)))
+            if EPL_LINUX:
+                break
+        elif errno == EAGAIN:
             break
-        if errno == EAGAIN:
-            break
-        if errno != EINTR:
+        elif errno != EINTR:
             found.append(OSError(errno, os.strerror(errno)))
     return found
 
@@ -228,7 +261,7 @@ cdef list recv_each(object sock):
 
 
 cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destinations) except -1:
-    cdef mmsghdr messages[EPL_DATAGRAMS]
+    cdef epl_message messages[EPL_DATAGRAMS]
     cdef iovec vectors[EPL_DATAGRAMS]
     cdef int i, n, count = min(len(datagrams), EPL_DATAGRAMS)
     cdef bytes data
@@ -250,7 +283,7 @@ cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destin
     if count == 0:
         return send_one(sock, datagrams[0], destinations[0])
     while True:
-        n = sendmmsg(fd, messages, count, MSG_NOSIGNAL)
+        n = epl_send(fd, messages, count)
         if n >= 0:
             return n
         if errno == EAGAIN:

@@ -16,20 +16,67 @@ import sysconfig
 
 cdef extern from * nogil:
     """
+    #include <errno.h>
+    #include <fcntl.h>
     #include <netinet/in.h>
     #include <poll.h>
     #include <stdint.h>
     #include <string.h>
-    #include <sys/epoll.h>
     #include <sys/socket.h>
-    #include <sys/syscall.h>
     #include <sys/uio.h>
     #include <time.h>
     #include <unistd.h>
 
+    /* -DEPL_PORTABLE builds what other systems get, for a test of it. */
+    #if defined(__linux__) && !defined(EPL_PORTABLE)
+    #define EPL_LINUX 1
+    #else
+    #define EPL_LINUX 0
+    #endif
+
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0  /* macOS; Python ignores the signal */
+    #endif
+
+    #if EPL_LINUX
+    #include <sys/epoll.h>
+    #include <sys/syscall.h>
+
     #ifndef SYS_epoll_pwait2
     #define SYS_epoll_pwait2 441
     #endif
+
+    static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
+        return (int) syscall(SYS_epoll_pwait2, fd, events, n, timeout, NULL, (size_t) 0);
+    }
+    #else
+    /* Nobody calls these: there is no select.epoll() to make an EpollSet of. */
+    struct epoll_event { uint32_t events; union { int fd; uint64_t u64; } data; };
+
+    static int epoll_wait(int fd, struct epoll_event *events, int n, int milliseconds) {
+        errno = ENOSYS;
+        return -1;
+    }
+
+    static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
+        errno = ENOSYS;
+        return -1;
+    }
+    #endif
+
+    /* Non-blocking and not inheritable. */
+    static int epl_accept(int fd, struct sockaddr *address, socklen_t *size) {
+    #if defined(SOCK_NONBLOCK) && !defined(EPL_PORTABLE)
+        return accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    #else
+        int accepted = accept(fd, address, size);
+        if (accepted >= 0) {
+            fcntl(accepted, F_SETFD, FD_CLOEXEC);
+            fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK);
+        }
+        return accepted;
+    #endif
+    }
 
     enum { EPL_RECV_SIZE = 262144, EPL_MAX_EVENTS = 1024, EPL_IOV_MAX = 1024 };
 
@@ -80,10 +127,6 @@ cdef extern from * nogil:
         if (dict != NULL)
             Py_CLEAR(*dict);
     }
-
-    static int epl_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout) {
-        return (int) syscall(SYS_epoll_pwait2, fd, events, n, timeout, NULL, (size_t) 0);
-    }
     """
     enum:
         EPL_RECV_SIZE
@@ -93,8 +136,6 @@ cdef extern from * nogil:
         MSG_NOSIGNAL
         POLLIN
         POLLOUT
-        SOCK_NONBLOCK
-        SOCK_CLOEXEC
         AF_INET
         AF_INET6
         CLOCK_MONOTONIC
@@ -161,7 +202,7 @@ cdef extern from * nogil:
     ssize_t c_writev "writev"(int fd, const iovec *iov, int count)
     int c_poll "poll"(pollfd *fds, unsigned long count, int milliseconds)
     int c_close "close"(int fd)
-    int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
+    int epl_accept(int fd, sockaddr *address, socklen_t *size)
     int c_epoll_wait "epoll_wait"(int fd, epoll_event *events, int size, int milliseconds)
     int epl_pwait2(int fd, epoll_event *events, int size, const timespec *timeout)
     int clock_gettime(int clock, timespec *now)
@@ -310,12 +351,12 @@ cdef class SockAddr:
 cpdef object accept(object sock, int fd):
     cdef SockAddr peer = SockAddr.__new__(SockAddr)
     cdef socklen_t size = sizeof(peer.raw)
-    cdef int accepted = accept4(fd, <sockaddr *> &peer.raw, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    cdef int accepted = epl_accept(fd, <sockaddr *> &peer.raw, &size)
     if accepted < 0:
         return -errno
     if (<sockaddr_in *> &peer.raw).sin_family in (AF_INET, AF_INET6):
         return None, accepted, peer
-    connection = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, accepted)
+    connection = socket_with(sock.family, sock.type, sock.proto, accepted)
     try:
         return connection, accepted, connection.getpeername()
     except OSError:
@@ -339,7 +380,18 @@ cdef object inet_address(sockaddr_in *inet):
 
 cpdef object socket_of(int fd, object peer):
     cdef SockAddr known = peer
-    return socket.socket((<sockaddr_in *> &known.raw).sin_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, -1, fd)
+    return socket_with((<sockaddr_in *> &known.raw).sin_family, socket.SOCK_STREAM, -1, fd)
+
+
+cdef object _nonblocking = getattr(socket, "SOCK_NONBLOCK", 0)
+
+
+cdef object socket_with(int family, int kind, int proto, int fd):
+    # A socket object has to be told that its descriptor does not block, where it can not be seen from its kind.
+    sock = socket.socket(family, kind | _nonblocking, proto, fd)
+    if not _nonblocking:
+        sock.setblocking(False)
+    return sock
 
 
 cdef object _socket = socket.socket
