@@ -429,4 +429,5 @@ def _after_fork() -> None:
                 signal.set_wakeup_fd(-1)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

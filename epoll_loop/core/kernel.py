@@ -6,6 +6,7 @@ library.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -40,6 +41,8 @@ def _write(fd: int, value: int) -> None:
 
 
 def _pidfd_open(pid: int) -> int:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     return _call("syscall", _PIDFD_OPEN, pid, 0)
 
 

@@ -68,10 +68,15 @@ FD_SETSIZE = 1024
 COUNTS_REFERENCES = False
 
 _Socket = socket.socket
-_DONTWAIT = socket.MSG_DONTWAIT
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)  # where it is not there, nothing can be tried on a blocking socket
+_POLLIN, _POLLOUT = getattr(select, "POLLIN", 1), getattr(select, "POLLOUT", 4)
+_AF_UNIX = getattr(socket, "AF_UNIX", -1)
 
 # Not time.monotonic() itself: what stops the clock for a test looks for that, and would stop the loop's timers.
-monotonic = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+if hasattr(time, "clock_gettime"):
+    monotonic = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+else:
+    monotonic = functools.partial(time.monotonic)
 call2 = Context.run
 call1 = Context.run
 call0 = Context.run
@@ -100,12 +105,17 @@ def without_dict(value: object) -> None:
     """Free the empty `__dict__` of a new object; one is made when an attribute is assigned."""
 
 
+def _minus(exc: OSError) -> int:
+    # Windows has a number of its own for EAGAIN.
+    return -(errno.EAGAIN if isinstance(exc, BlockingIOError) else exc.errno or errno.EIO)
+
+
 def recv(sock: socket.socket, fd: int) -> bytes | int:
     """recv(2): what has come, at most `RECV_SIZE` bytes; b"" at the end of the stream; -errno."""
     try:
         return sock.recv(RECV_SIZE)
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def recv_into(sock: socket.socket, fd: int, buffer: Any) -> int:
@@ -113,7 +123,7 @@ def recv_into(sock: socket.socket, fd: int, buffer: Any) -> int:
     try:
         return sock.recv_into(buffer)
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def send(sock: socket.socket, fd: int, data: bytes, offset: int) -> int:
@@ -121,15 +131,17 @@ def send(sock: socket.socket, fd: int, data: bytes, offset: int) -> int:
     try:
         return sock.send(memoryview(data)[offset:] if offset else data)
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def sendmsg(sock: socket.socket, fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
     """sendmsg(2) of `first` without its first `offset` bytes and of `rest`, as many as fit. See `send()`."""
+    if not hasattr(sock, "sendmsg"):  # Windows
+        return send(sock, fd, b"".join((first, *rest)), offset)
     try:
         return sock.sendmsg([memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def read(fd: int) -> bytes | int:
@@ -137,17 +149,17 @@ def read(fd: int) -> bytes | int:
     try:
         return os.read(fd, RECV_SIZE)
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def has_input(fd: int) -> bool:
     """Return True if a read would not block: there is data, the end or an error. See poll(2)."""
-    return _shows(fd, select.POLLIN)
+    return _shows(fd, _POLLIN)
 
 
 def has_room(fd: int) -> bool:
     """Return True if a write would not block, as far as poll(2) knows."""
-    return _shows(fd, select.POLLOUT)
+    return _shows(fd, _POLLOUT)
 
 
 def hung_up(fd: int) -> bool:
@@ -156,6 +168,10 @@ def hung_up(fd: int) -> bool:
 
 
 def _shows(fd: int, event: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        readers = (fd,) if event == _POLLIN else ()
+        writers = (fd,) if event == _POLLOUT else ()
+        return any(select.select(readers, writers, (fd,), 0))
     poll = select.poll()
     poll.register(fd, event)
     return bool(poll.poll(0))
@@ -166,7 +182,7 @@ def write(fd: int, data: bytes, offset: int) -> int:
     try:
         return os.write(fd, memoryview(data)[offset:] if offset else data)
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def writev(fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
@@ -174,7 +190,7 @@ def writev(fd: int, first: bytes, offset: int, rest: list[bytes]) -> int:
     try:
         return os.writev(fd, [memoryview(first)[offset:], *rest[: IOV_MAX - 1]])
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
 
 
 def accept(sock: socket.socket, fd: int) -> tuple[socket.socket | None, int, Any] | int:
@@ -185,7 +201,7 @@ def accept(sock: socket.socket, fd: int) -> tuple[socket.socket | None, int, Any
     try:
         connection, peer = sock.accept()
     except OSError as exc:
-        return -(exc.errno or errno.EIO)
+        return _minus(exc)
     connection.setblocking(False)
     return connection, connection.fileno(), peer
 
@@ -276,7 +292,7 @@ def destination(family: int, address: Any) -> Any:
 
     It is not, if the name of a host has to be looked up, or if something is wrong with it.
     """
-    if family == socket.AF_UNIX:
+    if family == _AF_UNIX:
         known = _is_path(address)
     elif type(address) is tuple and 2 <= len(address) <= (4 if family == socket.AF_INET6 else 2):
         known = _is_numeric(family, address[0]) and all(map(_is_int, address[1:], _LIMITS))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+AF_UNIX = getattr(socket, "AF_UNIX", None)  # None where there are none
+
 try:
     import ssl as _ssl
 except ImportError:  # a Python built without OpenSSL
@@ -24,7 +26,7 @@ def check_stream(sock: socket.socket) -> None:
 
 def check_unix_stream(sock: socket.socket) -> None:
     """Raise ValueError unless it is a Unix stream socket."""
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+    if sock.family != AF_UNIX or sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
 
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from epoll_loop.core.missing import UNIX_SOCKETS, need
 from epoll_loop.net.checks import (
     bind_error,
     check_not_tls_socket,
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="asyncio.BaseProtocol")
 
 logger = logging.getLogger("asyncio")
+
+_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)  # saves a system call
+# What a connect that goes on says: the last one on Windows.
+_GOES_ON = (errno.EINPROGRESS, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS))
 
 
 class Connecting(Resolving):
@@ -111,6 +116,7 @@ class Connecting(Resolving):
         Raises OSError; BlockingIOError when the backlog of the server is full. See unix(7) and
         `loop.create_unix_connection()` of asyncio.
         """
+        need(UNIX_SOCKETS, "Unix sockets")
         if ssl:
             if server_hostname is None:
                 raise ValueError("you have to pass server_hostname when using ssl")
@@ -129,7 +135,7 @@ class Connecting(Resolving):
             return await self._open(_protocol_for(sock, protocol_factory), sock, tls, borrowed=True)
         assert path is not None
         address = os.fspath(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock = _new_socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             await self._connect(sock, address)
         except BaseException:
@@ -247,7 +253,7 @@ class Connecting(Resolving):
         errors.append(failed)
         sock = None
         try:
-            sock = socket.socket(family, type_ | socket.SOCK_NONBLOCK, proto)
+            sock = _new_socket(family, type_, proto)
             if local_infos is not None:
                 _bind(sock, [info[4] for info in local_infos if info[0] == family], failed)
             connect = self.sock_connect
@@ -275,7 +281,7 @@ class Connecting(Resolving):
         if code == 0:
             return
         # EINTR too means that it goes on; EAGAIN does not (a Unix socket, and the backlog is full).
-        if code not in (errno.EINPROGRESS, errno.EINTR):
+        if code not in _GOES_ON:
             raise OSError(code, os.strerror(code))
         # To the same host, the handshake is over by the time that connect(2) says EINPROGRESS.
         while not _is_connected(sock):
@@ -303,6 +309,13 @@ def _protocol_for(sock: socket.socket, protocol_factory: Callable[[], P]) -> P:
     except BaseException:
         sock.close()
         raise
+
+
+def _new_socket(family: int, type_: int, proto: int = 0) -> socket.socket:
+    sock = socket.socket(family, type_ | _NONBLOCK, proto)
+    if not _NONBLOCK:
+        sock.setblocking(False)
+    return sock
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from epoll_loop.net.checks import set_reuse_port
+from epoll_loop.net.checks import AF_UNIX, set_reuse_port
 from epoll_loop.net.resolve import Resolving
 from epoll_loop.net.server import SocketFile
 from epoll_loop.transports.datagram import open_datagrams
@@ -93,7 +93,7 @@ class Datagrams(Resolving):
             if family == 0:
                 raise ValueError("unexpected address family")
             return [(family, proto, None, None)]
-        if family == socket.AF_UNIX:
+        if family == AF_UNIX:
             for path in (local_addr, remote_addr):
                 if path is not None and not isinstance(path, str):
                     raise TypeError("string is expected")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from epoll_loop.core.missing import UNIX_SOCKETS, need
 from epoll_loop.net.checks import (
     bind_error,
     check_not_tls_socket,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("asyncio")
 
+# Elsewhere it lets several servers have the same port at the same time.
+_REUSES = os.name == "posix"
 # As asyncio of the running Python has it: older programs remove the file themselves.
 _CLEANUP_SOCKET = sys.version_info >= (3, 13)
 
@@ -67,7 +70,7 @@ class Listening(Resolving):
         if host is not None or port is not None:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            options = [socket.SO_REUSEADDR] if reuse_address or reuse_address is None else []
+            options = [socket.SO_REUSEADDR] if (_REUSES if reuse_address is None else reuse_address) else []
             if keep_alive:
                 options.append(socket.SO_KEEPALIVE)
             infos = await self._resolve_hosts(host, port, family, flags)
@@ -97,6 +100,7 @@ class Listening(Resolving):
         With `cleanup_socket` (the default from Python 3.13 on) the file is removed when the server is closed, unless
         it is no longer ours. Raises OSError. See unix(7) and `loop.create_unix_server()` of asyncio.
         """
+        need(UNIX_SOCKETS, "Unix sockets")
         tls = _server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls_socket(sock)
         if path is not None:

@@ -7,6 +7,7 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from epoll_loop.core.missing import PIPES, need
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.transports.pipe import open_read_pipe, open_write_pipe
 
@@ -24,6 +25,7 @@ class Pipes(Reactor):
 
     async def connect_read_pipe(self, protocol_factory: Callable[[], P], pipe: Any) -> tuple[ReadTransport, P]:
         """Read from a file object without blocking. See `loop.connect_read_pipe()` of asyncio and pipe(7)."""
+        need(PIPES, "pipes that can be waited for")
         protocol = protocol_factory()
         transport: Any = open_read_pipe(self, pipe, protocol)
         if self._debug:
@@ -32,6 +34,7 @@ class Pipes(Reactor):
 
     async def connect_write_pipe(self, protocol_factory: Callable[[], P], pipe: Any) -> tuple[WriteTransport, P]:
         """Write to a file object without blocking. See `loop.connect_write_pipe()` of asyncio and pipe(7)."""
+        need(PIPES, "pipes that can be waited for")
         protocol = protocol_factory()
         transport: Any = open_write_pipe(self, pipe, protocol)
         if self._debug:

@@ -15,7 +15,7 @@ from epoll_loop.core import syscalls
 from epoll_loop.core.handles import Handle
 from epoll_loop.core.poller import Watch
 from epoll_loop.core.reactor import Reactor
-from epoll_loop.net.checks import check_socket
+from epoll_loop.net.checks import AF_UNIX, check_socket
 
 _Socket = socket.socket
 # Seconds between two tries where the kernel does not tell: see sock_sendto().
@@ -92,7 +92,7 @@ class Sockets(Reactor):
             try:
                 return sock.sendto(data, address)
             except (BlockingIOError, InterruptedError):
-                if sock.family != socket.AF_UNIX:
+                if sock.family != AF_UNIX:
                     await self._until_writable(sock)
                     continue
             # It is the receiver whose queue is full; of one that we are not connected to the kernel tells nothing.

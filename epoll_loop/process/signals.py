@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from epoll_loop.core.handles import Handle
+from epoll_loop.core.missing import SIGNALS, need
 from epoll_loop.core.reactor import Reactor
 
 
@@ -43,6 +44,7 @@ class Signals(Reactor):
         TypeError for a coroutine function or a signal that is no int, ValueError for one that does not exist,
         RuntimeError off the main thread and for one that can not be caught. See signal(7).
         """
+        need(SIGNALS, "signals that can be waited for")
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         _check_signal(sig)
@@ -91,6 +93,8 @@ class Signals(Reactor):
 
         A run alone is no reason for that: Twisted, for one, hears of its child processes by a descriptor of its own.
         """
+        if not SIGNALS:
+            return
         if self._signal_pipe is None:
             ends = self._signal_pipe = os.pipe()
             for fd in ends:

@@ -7,6 +7,7 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from epoll_loop.core.missing import CHILDREN, need
 from epoll_loop.core.reactor import Reactor
 from epoll_loop.process.transport import SubprocessTransport
 
@@ -79,6 +80,7 @@ class Subprocesses(Reactor):
         stderr: Any,
         kwargs: dict[str, Any],
     ) -> tuple[SubprocessTransport, P]:
+        need(CHILDREN, "child processes that can be waited for")
         protocol = protocol_factory()
         process = subprocess.Popen(
             args, bufsize=0, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **kwargs

@@ -23,7 +23,7 @@ _BATCH = syscalls.DATAGRAMS
 _FLUSH_AT = 65536
 # What a datagram counts for beyond its bytes, so that empty ones count too; asyncio's number, from 3.13 on.
 _HEADER = 8
-_AF_UNIX = int(socket.AF_UNIX)
+_AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
 # Seconds between two tries where the kernel does not tell.
 _FIRST_RETRY = 0.001
 _LAST_RETRY = 0.1
