@@ -1,4 +1,4 @@
-# make test          ruff, mypy, and pytest on both builds: make lint, make pytest
+# make test          ruff, mypy, and pytest on both builds and on the other back ends: make lint, make pytest
 # make smoke         some tests of each kind on both builds, with as little installed as they need
 # make wheel         an sdist and a wheel in dist/, checked, and the tests on the wheel away from the checkout
 # make bench         side by side with asyncio and uvloop
@@ -18,7 +18,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet install --no-compile
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test lint pytest pytest-pure pytest-compiled smoke wheel bench instructions conformance compat clean
+.PHONY: test lint pytest pytest-pure pytest-compiled pytest-backends smoke wheel bench instructions conformance compat clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -27,7 +27,8 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-pytest: pytest-pure pytest-compiled
+# The last for all tests only: what ARGS selects may not be among those that it runs.
+pytest: pytest-pure pytest-compiled $(if $(ARGS),,pytest-backends)
 
 # The tests of the benchmarks start both builds by themselves.
 pytest-pure: $(VENV)/.test
@@ -35,6 +36,17 @@ pytest-pure: $(VENV)/.test
 
 pytest-compiled: $(VENV)/.test
 	$(python) -m pytest -n 2 $(ARGS)
+
+# What waits for the kernel, on the back ends that Linux does not choose: kqueue is a double of it.
+waits := tests/transports tests/process tests/core/test_{interrupts,poller,reactor,reuse,wakeups}.py \
+	tests/net/test_{connect,datagrams,listen,pipes,server,sockets,sockets_shared,sockets_waiting}.py
+
+pytest-backends: SHELL := bash
+pytest-backends: $(VENV)/.test
+	EPOLL_LOOP_POLLER=kqueue $(python) -m pytest -n 2 $(waits) $(ARGS)
+	EPOLL_LOOP_POLLER=kqueue EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports $(ARGS)
+	EPOLL_LOOP_POLLER=poll $(python) -m pytest -n 2 tests/transports $(ARGS)
+	EPOLL_LOOP_POLLER=select EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports $(ARGS)
 
 smoke:
 	.ci/smoke $(PYTHON) $(VENV) $(ARGS)

@@ -15,8 +15,8 @@ import epoll_loop
 
 # The tests run on any back end, and on kqueue by a double of it where the system has none. That is there for our loop
 # alone: asyncio, which is imported already, has chosen what it polls with.
-OTHER_BACKEND = os.environ.get("EPOLL_LOOP_POLLER", "epoll") != "epoll"
-WITH_DOUBLE = os.environ.get("EPOLL_LOOP_POLLER") == "kqueue" and not hasattr(select, "kqueue")
+BACKEND = os.environ.get("EPOLL_LOOP_POLLER", "")
+WITH_DOUBLE = BACKEND == "kqueue" and not hasattr(select, "kqueue")
 if WITH_DOUBLE:
     import kqueue_double
 
@@ -32,12 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     build = "compiled" if epoll_loop.COMPILED else "pure"
-    return f"epoll_loop: {build} build, {epoll_loop.__file__}, back end {os.environ.get('EPOLL_LOOP_POLLER', 'epoll')}"
+    return f"epoll_loop: {build} build, {epoll_loop.__file__}" + (f", on {BACKEND}" if BACKEND else "")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What runs on asyncio's own loop is the same in both builds and on every back end: once is enough."""
-    if not epoll_loop.COMPILED or OTHER_BACKEND:
+    if not epoll_loop.COMPILED or BACKEND:
         asyncio_too = {item for item in items if re.search(r"[\[-]asyncio[\]-]", item.name)}
         config.hook.pytest_deselected(items=list(asyncio_too))
         items[:] = [item for item in items if item not in asyncio_too]

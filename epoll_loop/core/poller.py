@@ -12,7 +12,7 @@ once (I1, I7); in between the poller is never told anything, and readiness is re
 
 Readiness is a hint, the system call is the truth: a bit too many costs one EAGAIN, a bit too few costs a hang.
 
-A back end is a `Poller` with these verbs:
+A back end (`epoll.py`, `kqueue.py`, and `level.py` where there is neither) is a `Poller` with these verbs:
 
     add(channel, edge)      register channel.fd for reading, writing and half-close; edge-triggered, or level-triggered
                             for `channel.interest` alone. OSError (EPERM for a regular file, EEXIST for a number that
