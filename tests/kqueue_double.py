@@ -31,10 +31,9 @@ import weakref
 
 # What it stands on. Bound here: a test may take these away, to have a system that has only what is doubled.
 _epoll, _poll = select.epoll, select.poll
-_eventfd, _eventfd_read, _eventfd_write = os.eventfd, os.eventfd_read, os.eventfd_write
-_EFD_FLAGS = os.EFD_NONBLOCK | os.EFD_CLOEXEC
 _ET = select.EPOLLET
 _IN = select.POLLIN
+_RDHUP = 0x2000  # of both; PyPy has no name for it
 
 KQ_FILTER_READ, KQ_FILTER_WRITE, KQ_FILTER_USER = -1, -2, -11
 KQ_EV_ADD, KQ_EV_DELETE, KQ_EV_ENABLE, KQ_EV_DISABLE = 0x1, 0x2, 0x4, 0x8
@@ -46,11 +45,11 @@ _NAMELESS = {"KQ_FILTER_USER", "KQ_EV_RECEIPT", "KQ_NOTE_TRIGGER"}
 
 _GONE = select.POLLHUP | select.POLLERR
 _HOLDS = {
-    KQ_FILTER_READ: select.POLLIN | select.POLLRDHUP | _GONE,
+    KQ_FILTER_READ: select.POLLIN | _RDHUP | _GONE,
     KQ_FILTER_WRITE: select.POLLOUT | _GONE,
 }
-_EOF = {KQ_FILTER_READ: select.POLLRDHUP | _GONE, KQ_FILTER_WRITE: _GONE}
-_ASKED = {KQ_FILTER_READ: select.EPOLLIN | select.EPOLLRDHUP, KQ_FILTER_WRITE: select.EPOLLOUT}
+_EOF = {KQ_FILTER_READ: _RDHUP | _GONE, KQ_FILTER_WRITE: _GONE}
+_ASKED = {KQ_FILTER_READ: select.EPOLLIN | _RDHUP, KQ_FILTER_WRITE: select.EPOLLOUT}
 
 
 def install():
@@ -120,7 +119,8 @@ class kqueue:
 
     def __init__(self):
         self._sets = {KQ_FILTER_READ: _epoll(), KQ_FILTER_WRITE: _epoll()}
-        self._triggered = _eventfd(0, _EFD_FLAGS)
+        self._triggered, self._trigger = os.pipe()  # a byte for each user event, so that a sleep ends
+        os.set_blocking(self._triggered, False)
         self._knotes = {}  # by (ident, filter); what was reported goes to the end
         self.closed = False
         _alive.add(self)
@@ -133,6 +133,7 @@ class kqueue:
         if not self.closed:
             self.closed = True
             os.close(self._triggered)
+            os.close(self._trigger)
             for epoll in self._sets.values():
                 epoll.close()
 
@@ -204,7 +205,7 @@ class kqueue:
             knote.active = True  # as far as it holds
         elif change.fflags & KQ_NOTE_TRIGGER:
             knote.active = True
-            _eventfd_write(self._triggered, 1)
+            os.write(self._trigger, b"\0")
         return 0
 
     def _attach(self, knote):
@@ -253,7 +254,7 @@ class kqueue:
                 if (fd, filter_) in self._knotes:
                     self._knotes[fd, filter_].active = True
         try:
-            _eventfd_read(self._triggered)
+            os.read(self._triggered, 4096)
         except BlockingIOError:
             pass
 
@@ -314,6 +315,7 @@ def _in_child():
     for queue in _alive:
         if not queue.closed:
             os.close(queue._triggered)
+            os.close(queue._trigger)
             for epoll in queue._sets.values():
                 epoll.close()
 

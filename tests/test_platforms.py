@@ -39,7 +39,7 @@ sys.platform = "another"
 UNIX_ONLY = """
 socket.socketpair = getattr(socket, "_fallback_socketpair", functools.partial(socket.socketpair, socket.AF_UNIX))
 take_away(select, "poll", "POLL*")
-take_away(os, "O_NONBLOCK", "O_CLOEXEC", "W*", "*fork*", "*et_blocking", "sendfile", "*readv", "*writev", "*pid")
+take_away(os, "O_NONBLOCK", "O_CLOEXEC", "W*", "*fork*", "*et_blocking", "sendfile", "*readv", "*writev", "waitpid")
 take_away(socket, "AF_UNIX", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT")
 take_away(signal, "siginterrupt", "SIGCHLD", "SIGKILL", "SIGHUP", "pthread_*", "*itimer")
 take_away(time, "clock_gettime", "CLOCK_MONOTONIC")

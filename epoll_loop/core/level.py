@@ -150,7 +150,7 @@ def _ask_poll(asked: _Asked, timeout: float) -> _Asked:
         bits = (READ if mask & _kernel.POLLIN else 0) | (WRITE if mask & _kernel.POLLOUT else 0)
         if mask & (_kernel.POLLERR | _kernel.POLLHUP):
             bits = _ALL  # a system call reports what is wrong (I19)
-        found.append((fd, 0 if mask & _kernel.POLLNVAL else bits))
+        found.append((fd, bits))  # POLLNVAL, of what is not open, comes alone
     return found
 
 

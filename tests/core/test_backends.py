@@ -1,5 +1,6 @@
 """What every back end promises, by itself: see `core/poller.py`. Kqueue's is the double where the system has none."""
 
+import asyncio
 import os
 import select
 import socket
@@ -130,6 +131,27 @@ def test_i14_the_end_is_seen_with_bytes_still_to_be_read(poller, pair):
     assert channel.ended or type(poller) is Level
 
 
+def sleeps_until_woken(poller):
+    thread = threading.Thread(target=poller.wait, args=(-1,))
+    thread.start()
+    thread.join(0.05)
+    asleep = thread.is_alive()
+    poller.wake()
+    thread.join(30)
+    assert not thread.is_alive()
+    return asleep
+
+
+def test_what_is_remembered_is_not_said_again(poller, pair):
+    ours, peer = pair
+    channel = watch(poller, ours.fileno())
+    peer.send(b"x")
+    peer.shutdown(socket.SHUT_RDWR)
+    while not (channel.readable and channel.writable):
+        poller.wait(-1)
+    assert sleeps_until_woken(poller)
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before add", "after add"])
 def test_i19_a_pipe_that_nobody_reads_any_more(poller, pipe, before):
     reader, writer = pipe()
@@ -163,8 +185,7 @@ def test_i24_any_number_of_wakes_does_not_block(poller):
         poller.wake()
     for _ in range(3):
         poller.wait(0)
-    poller.wake()
-    poller.wait(-1)
+    assert sleeps_until_woken(poller)
 
 
 def test_wake_of_a_closed_poller_does_nothing(new_poller):
@@ -398,6 +419,60 @@ def test_a_reopened_number_is_not_the_old_readers(loop, pipe):
     assert calls == ["the new owner's"]
 
 
+def test_the_old_owners_other_half_is_not_called_for_the_new_file(loop, pair):
+    ours, other = socket.socketpair()
+    number = ours.fileno()
+    calls = []
+    loop.add_writer(number, calls.append, "the old owner's writer")
+    ours.close()
+    os.dup2(pair[0].fileno(), number)
+    loop.add_reader(number, lambda: calls.append("the new owner's reader") or loop.stop())
+    turn(loop)
+    pair[1].send(b"x")
+    loop.run_forever()
+    assert calls == ["the new owner's reader"]
+    loop.remove_reader(number)
+    os.close(number)
+    other.close()
+
+
+def test_recover_does_not_register_somebody_elses_descriptor(loop, pipe):
+    """The number was given out again, to somebody who has never told us: it is not for the old channel."""
+    reader, _ = pipe()
+    calls = []
+    loop.add_reader(reader, calls.append, "the old owner's")
+    os.close(reader)
+    _, writer = pipe(reader)
+    loop._poller.recover()
+    os.write(writer, b"x")
+    turn(loop)
+    assert calls == []
+
+
+def test_recover_forgets_no_readiness(loop, pair):
+    """What was on its way to the protocol comes all the same."""
+    ours, peer = pair
+
+    class Received(asyncio.Protocol):
+        data = b""
+
+        def data_received(self, data):
+            self.data += data
+
+    transport, protocol = loop.run_until_complete(loop.create_connection(Received, sock=ours))
+    transport.pause_reading()
+    peer.send(b"x")
+    turn(loop)
+    turn(loop)
+    transport.resume_reading()
+    loop._poller.recover()
+    for _ in range(3):
+        turn(loop)
+    assert protocol.data == b"x"
+    transport.close()
+    turn(loop)
+
+
 def test_half_of_a_watch_goes_and_comes_back(loop, pair):
     ours, peer = pair
     calls = []
@@ -452,24 +527,6 @@ def test_level_forgets_a_number_that_is_not_open_any_more(poller, pair, pipe):
     peer.send(b"x")
     poller.wait(-1)
     assert channel.readable
-
-
-@pytest.mark.parametrize("new_poller", [new_poll, new_select], ids=["poll", "select"], indirect=True)
-def test_level_does_not_ask_for_what_is_remembered(poller, pair):
-    """A wait with nothing but that to tell would end at once; this one ends by wake()."""
-    ours, peer = pair
-    channel = watch(poller, ours.fileno())
-    peer.send(b"x")
-    peer.shutdown(socket.SHUT_RDWR)
-    while not (channel.readable and channel.writable):
-        poller.wait(-1)
-    thread = threading.Thread(target=poller.wait, args=(-1,))
-    thread.start()
-    thread.join(0.05)
-    assert thread.is_alive()
-    poller.wake()
-    thread.join(30)
-    assert not thread.is_alive()
 
 
 def test_select_refuses_a_number_beyond_its_limit(pair):
