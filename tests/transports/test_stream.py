@@ -169,6 +169,7 @@ async def test_write_from_every_callback(link: wire.Link) -> None:
         peer.sendall(b"x")
         await protocol.until_data(1)
         peer.shutdown(socket.SHUT_WR)
+        await protocol.until(lambda: "pause_writing" in protocol.calls)  # a reader that keeps up would have none come
         found = await wire.read_all(peer)
         assert await protocol.until_lost() is None
         order = b"connection_made data_received eof_received " + big + b"pause_writing resume_writing "
