@@ -205,6 +205,8 @@ class Poller:
         self.forked = False  # we are a forked child: what the kernel knows is the parent's, leave it alone
         self.stale = 0  # events that came for nobody
 
+    # What every back end has of its own.
+
     def add(self, channel: Channel, edge: bool) -> None:
         raise NotImplementedError
 
@@ -222,6 +224,8 @@ class Poller:
 
     def _unregister(self, fd: int) -> None:
         raise NotImplementedError
+
+    # What they share.
 
     def keep(self, channel: Channel) -> None:
         channel.edge = False  # the kernel will not tell of a change
