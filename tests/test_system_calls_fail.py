@@ -22,7 +22,7 @@ ROOT = Path(epoll_loop.__file__).parent.parent
 TIMEOUT = 50 * int(os.environ.get("DEPTH", "1"))
 
 # What each program is sure to call, in both builds; in a list, one of them.
-STREAMS = "accept4 bind close epoll_create1 epoll_ctl epoll_wait eventfd listen recv socket".split()
+STREAMS = ["accept4", "bind", "close", "epoll_create1", "epoll_ctl", "epoll_wait", "listen", "recv", "socket"]
 CALLS: dict[str, list[Any]] = {
     "echo": [*STREAMS, "sendmsg"],
     "buffered": [*STREAMS, "sendmsg"],

@@ -47,7 +47,11 @@ class Epoll(Poller):
         self._set = EpollSet()
         self._waker = eventfd()
         self._waker_lock = threading.Lock()
-        self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
+        try:
+            self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
+        except OSError:
+            os.close(self._waker)
+            raise
 
     def add(self, channel: Channel, edge: bool) -> None:
         if self.forked:

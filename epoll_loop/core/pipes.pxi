@@ -27,7 +27,10 @@ cdef bint shows(int fd, short event):
     cdef pollfd asked
     asked.fd = fd
     asked.events = event
-    return c_poll(&asked, 1, 0) > 0
+    cdef int n = c_poll(&asked, 1, 0)
+    while n < 0 and errno == EINTR:
+        n = c_poll(&asked, 1, 0)
+    return n > 0
 
 
 cpdef Py_ssize_t write(int fd, bytes data, Py_ssize_t offset) except? -1:

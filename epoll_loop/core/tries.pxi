@@ -14,9 +14,9 @@ cpdef object try_recv(object sock, object size):
     cdef ssize_t n
     if fd >= 0 and 0 < most <= EPL_RECV_SIZE:  # recv(2) of nothing may block, and Python does not call it
         n = c_recv(fd, epl_scratch, most, MSG_DONTWAIT)
-        if n >= 0:
-            return epl_bytes(epl_scratch, n)
-        return would_block(errno)
+        while n < 0 and errno == EINTR:
+            n = c_recv(fd, epl_scratch, most, MSG_DONTWAIT)
+        return epl_bytes(epl_scratch, n) if n >= 0 else would_block(errno)
     try:
         if fd < 0:
             return sock.recv(size)
@@ -43,6 +43,8 @@ cpdef object try_send(object sock, object data):
     if fd >= 0:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         n = c_send(fd, view.buf, view.len, MSG_NOSIGNAL | MSG_DONTWAIT)
+        while n < 0 and errno == EINTR:
+            n = c_send(fd, view.buf, view.len, MSG_NOSIGNAL | MSG_DONTWAIT)
         error = errno
         PyBuffer_Release(&view)
         return n if n >= 0 else would_block(error)
@@ -57,6 +59,6 @@ cdef bint would_wait(object sock, int fd) except -1:
 
 
 cdef object would_block(int error):
-    if error in (EAGAIN, EINTR):
+    if error == EAGAIN:
         return None
     raise OSError(error, os.strerror(error))

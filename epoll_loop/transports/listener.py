@@ -25,8 +25,8 @@ _RETRY = 1.0
 _EAGAIN = errno.EAGAIN
 # The connection was gone before we came, a signal came first, or Linux says what is wrong with the network of this one,
 # see accept(2): the next one may be there (I20).
-_NEXT_NAMES = "ECONNABORTED EINTR EPROTO EPERM ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH"
-_NEXT = tuple(getattr(errno, name) for name in _NEXT_NAMES.split() if hasattr(errno, name))
+_NAMES = "ECONNABORTED EINTR EPROTO EPERM ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH"
+_NEXT = tuple(getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name))
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 

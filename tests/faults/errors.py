@@ -1,6 +1,7 @@
 """What each call may answer: the errors of its man page that a sound program can meet, and a part of the work.
 
-Not those that tell of a mistake in the call itself, such as EFAULT, and not EINTR of close(2): Linux has none.
+Not those that tell of a mistake in the call itself, such as EFAULT, nor those that Linux does not have: EINTR of
+close(2), ENOMEM of poll(2) for a single descriptor.
 """
 
 import errno
@@ -17,7 +18,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "accept4": ("EAGAIN", "EINTR", "ECONNABORTED", "EPERM", *_DESCRIPTORS, *_NETWORK),
     "bind": ("EACCES", "EADDRINUSE", "EADDRNOTAVAIL"),
     "close": ("EIO", "ENOSPC"),
-    "connect": ("EINTR", "ECONNREFUSED", "ETIMEDOUT", "EADDRNOTAVAIL", "EACCES", "EAGAIN", *_NETWORK),
+    "connect": ("EINTR", "ECONNREFUSED", "ETIMEDOUT", "EADDRNOTAVAIL", "EACCES", *_NETWORK),
     "epoll_create1": ("EMFILE", "ENFILE", "ENOMEM"),
     "epoll_ctl": ("ENOMEM", "ENOSPC", "EPERM"),
     "epoll_pwait2": ("EINTR", "ENOSYS"),
@@ -29,7 +30,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "listen": ("EADDRINUSE",),
     "pidfd_open": ("EMFILE", "ENFILE", "ENODEV", "ENOMEM", "ENOSYS", "EPERM"),
     "pipe2": ("EMFILE", "ENFILE"),
-    "poll": ("EINTR", "ENOMEM"),
+    "poll": ("EINTR",),
     "read": ("EAGAIN", "EINTR", "EIO"),
     "recv": _RECEIVING,
     "recvfrom": _RECEIVING,

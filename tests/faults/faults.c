@@ -149,7 +149,6 @@ WATCHED(ssize_t, sendto, (int fd, const void *data, size_t size, int flags, cons
       (fd, data, size, flags, to, length))
 
 WATCHED(int, accept4, (int fd, struct sockaddr *peer, socklen_t *length, int flags), (fd, peer, length, flags))
-PLAIN(int, connect, (int fd, const struct sockaddr *peer, socklen_t length), (fd, peer, length))
 PLAIN(int, socket, (int family, int type, int protocol), (family, type, protocol))
 PLAIN(int, socketpair, (int family, int type, int protocol, int fds[2]), (family, type, protocol, fds))
 PLAIN(int, pipe2, (int fds[2], int flags), (fds, flags))
@@ -166,6 +165,12 @@ PLAIN(int, eventfd, (unsigned int value, int flags), (value, flags))
 PLAIN(int, eventfd_write, (int fd, eventfd_t value), (fd, value))
 PLAIN(int, poll, (struct pollfd *fds, nfds_t count, int timeout), (fds, count, timeout))
 PLAIN(int, waitid, (idtype_t type, id_t id, siginfo_t *info, int options), (type, id, info, options))
+
+/* Interrupted, it goes on in the background. */
+int connect(int fd, const struct sockaddr *peer, socklen_t length) {
+    BEGIN_WITH(connect, fd, if (fault == EINTR) real(fd, peer, length);)
+    return real(fd, peer, length);
+}
 
 int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
     BEGIN(epoll_ctl)
