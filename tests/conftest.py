@@ -1,6 +1,7 @@
 """What every test has: our loop under the async tests, and a `loop` fixture that looks for leaks."""
 
 import asyncio
+import importlib
 import os
 import re
 import select
@@ -21,6 +22,7 @@ if WITH_DOUBLE:
     import kqueue_double
 
     kqueue_double.install()
+POLLER = importlib.import_module("epoll_loop.core.backend").POLLER  # decided now, with the double there
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     build = "compiled" if epoll_loop.COMPILED else "pure"
-    return f"epoll_loop: {build} build, {epoll_loop.__file__}" + (f", on {BACKEND}" if BACKEND else "")
+    return f"epoll_loop: {build} build on {POLLER}, {epoll_loop.__file__}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -31,6 +31,7 @@ import weakref
 
 # What it stands on. Bound here: a test may take these away, to have a system that has only what is doubled.
 _epoll, _poll = select.epoll, select.poll
+_now = time.monotonic  # nobody stops the kernel's clock
 _ET = select.EPOLLET
 _IN = select.POLLIN
 _RDHUP = 0x2000  # of both; PyPy has no name for it
@@ -162,7 +163,7 @@ class kqueue:
                     raise OSError(code, os.strerror(code))
         if answers or not max_events:
             return answers
-        return self._wait(max_events, math.inf if timeout is None else time.monotonic() + timeout)
+        return self._wait(max_events, math.inf if timeout is None else _now() + timeout)
 
     # Changes
 
@@ -242,7 +243,7 @@ class kqueue:
         while True:
             self._note()
             found = self._scan(most)
-            left = deadline - time.monotonic()
+            left = deadline - _now()
             if found or left <= 0:
                 return found
             sleep.poll(None if left == math.inf else left * 1000)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pollers import epoll_only
 
 import epoll_loop
 from epoll_loop.core import syscalls
@@ -141,6 +142,7 @@ async def test_an_accept_fails(number: int, fail_once: Any, monkeypatch: pytest.
     assert [report["exception"].errno for report in reports] == [number]
 
 
+@epoll_only
 async def test_an_accepted_connection_can_not_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     reports: list[dict[str, Any]] = []
@@ -154,6 +156,7 @@ async def test_an_accepted_connection_can_not_be_registered(monkeypatch: pytest.
     server.close()
 
 
+@epoll_only
 @pytest.mark.parametrize("method", ["create_connection", "create_unix_connection", "create_datagram_endpoint"])
 async def test_what_can_not_be_registered_is_closed(
     method: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
@@ -176,6 +179,7 @@ async def test_what_can_not_be_registered_is_closed(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@epoll_only
 @pytest.mark.parametrize("operation", ["sock_recv", "sock_accept", "sock_recvfrom"])
 async def test_a_wait_that_can_not_be_registered(operation: str, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
