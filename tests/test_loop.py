@@ -375,7 +375,7 @@ def test_cancelling_after_close(loop):
 
 
 def test_an_unclosed_loop_warns_and_closes():
-    garbage.let_go()  # what other tests have left
+    garbage.collect()  # what other tests have left
     before = len(epoll_loop.loop._loops)
     (text,) = garbage.drop([epoll_loop.new_event_loop()])
     assert text.startswith("unclosed event loop <Loop running=False closed=False")
