@@ -1,6 +1,9 @@
 """An asyncio event loop on edge-triggered epoll, in plain Python that also compiles.
 
-PYTEST_DONT_REWRITE: a package with a plugin for pytest is marked for it, with a warning if it is imported already.
+`epoll_loop.run(main())` runs a coroutine on it; `new_event_loop` is a loop factory, and `install()` sets a policy.
+COMPILED, POLLER and TLS_ENGINE tell what runs.
+
+(PYTEST_DONT_REWRITE: a package with a plugin for pytest is marked for it, with a warning if it is imported already.)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from epoll_loop._build import COMPILED
 
 if TYPE_CHECKING:
+    from epoll_loop.core.backend import POLLER
     from epoll_loop.loop import Loop
     from epoll_loop.net.tls import TLS_ENGINE
     from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
 
-__all__ = ["COMPILED", "TLS_ENGINE", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
+__all__ = ["COMPILED", "POLLER", "TLS_ENGINE", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
 __version__ = "0.1.0"
 
 # Where the names are that are imported when somebody asks for one: pytest imports the package for its plugin in every
 # environment that has it, and Python 3.16 has no policy to import.
-_PLACES = {"Loop": "loop", "TLS_ENGINE": "net.tls"}
+_PLACES = {"Loop": "loop", "POLLER": "core.backend", "TLS_ENGINE": "net.tls"}
 _PLACES |= dict.fromkeys(("EventLoopPolicy", "install", "new_event_loop", "run"), "policy")
 
 

@@ -5,8 +5,9 @@
     python -m epoll_loop -c code args...        a string
     python -m epoll_loop --help | --version
 
-asyncio.run(), asyncio.Runner and asyncio.new_event_loop() in the program give an epoll_loop loop. All else is
-as with plain python: sys.argv, sys.path, __main__, exit code, traceback.
+asyncio.run(), asyncio.Runner and asyncio.new_event_loop() in the program give an epoll_loop loop; a program that names
+another loop's class keeps that. All else is as with plain python: sys.argv, sys.path, __main__, exit code, traceback.
+Python's own options go before the -m: python -X dev -m epoll_loop program.py
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> None:
             print((__doc__ or "").strip())
         case ["-V" | "--version"]:
             build = "compiled" if epoll_loop.COMPILED else "pure"
-            print(f"epoll_loop {epoll_loop.__version__} ({build}, Python {platform.python_version()})")
+            choices = f"{build}, {epoll_loop.POLLER}, TLS {epoll_loop.TLS_ENGINE}"
+            print(f"epoll_loop {epoll_loop.__version__} ({choices}, Python {platform.python_version()})")
         case [path, *_] if not path.startswith("-"):
             install()
             run_path(path, sys.argv[1:])

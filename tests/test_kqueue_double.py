@@ -331,6 +331,7 @@ def test_closed(pair):
         queue.control(None, 1, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads that others have left
 def test_a_forked_child_does_not_inherit_it(queue):
     pid = os.fork()
     if pid == 0:

@@ -213,4 +213,4 @@ def test_misuse(args: tuple[str, ...], tmp_path: Path) -> None:
 def test_version(tmp_path: Path) -> None:
     done = python("-m", "epoll_loop", "--version", cwd=tmp_path)
     build = "compiled" if epoll_loop.COMPILED else "pure"
-    assert done.stdout.startswith(f"epoll_loop {epoll_loop.__version__} ({build}, Python ")
+    assert done.stdout.startswith(f"epoll_loop {epoll_loop.__version__} ({build}, {epoll_loop.POLLER}, TLS ")

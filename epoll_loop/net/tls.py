@@ -35,7 +35,7 @@ if _ssl is not None:
     try:
         from epoll_loop.transports import libssl  # type: ignore[attr-defined]
     except ImportError as exc:
-        WHY_NOT_DIRECT = str(exc)
+        WHY_NOT_DIRECT = f"only the compiled build has the direct engine: {exc}"
     else:
         WHY_NOT_DIRECT = libssl.prove()
         if not WHY_NOT_DIRECT:

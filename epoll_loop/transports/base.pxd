@@ -16,7 +16,7 @@ cdef class Loss(Link):
 
 cdef class Transport(Channel):
     cdef dict __dict__
-    cdef bint _abandoned
+    cdef str _abandoned
     cdef public bint _closing
     cdef public object _context
     cdef public object _extra

@@ -94,7 +94,7 @@ class Transport(Channel):
         self._read_ended = False  # the protocol was told of the end of its input
         self._reading = True  # input goes to the protocol: none of these two, and not closing
         self._lost = False
-        self._abandoned = False  # still open when the loop was closed
+        self._abandoned = ""  # what it was, still open, when the loop was closed
         self._size = 0  # bytes that the protocol wrote and the kernel has not taken yet
         self._prepare()
 
@@ -206,7 +206,8 @@ class Transport(Channel):
         self._lose(exc)
 
     def abandon(self) -> None:
-        self._abandoned = not self._closing
+        if not self._closing:
+            self._abandoned = repr(self)
         self._force_close(None)
 
     def _discard(self) -> None:
@@ -262,7 +263,8 @@ class Transport(Channel):
     def __del__(self) -> None:
         if self.fd >= 0 or self._abandoned:
             try:
-                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+                what = self._abandoned or repr(self)
+                warnings.warn(f"unclosed transport {what}", ResourceWarning, source=self, stacklevel=1)
             finally:  # the warning may be an error
                 self._close_fd()
 

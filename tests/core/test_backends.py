@@ -332,6 +332,7 @@ def test_a_forked_poller_takes_nothing_on(poller, pair):
     assert poller.channels() == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads that others have left
 def test_a_forked_child_closes_nobody_elses_descriptors(new_poller, pair):
     """A kqueue is not inherited: the number that it had in the parent may be another file's in the child."""
     ours, peer = pair
