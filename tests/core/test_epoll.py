@@ -4,10 +4,7 @@ import os
 import resource
 import select
 import socket
-import threading
-import weakref
 
-import garbage
 import pytest
 
 from epoll_loop.core import kernel
@@ -55,19 +52,6 @@ def test_add_and_remove(poller, pair):
     assert poller.lookup(ours.fileno()) is None
     assert poller.channels() == []
     poller.remove(channel)  # again has no effect
-
-
-def test_i1_a_number_has_one_registration(poller, pair):
-    ours, peer = pair
-    channel = watch(poller, ours.fileno())
-    with pytest.raises(FileExistsError):
-        poller.add(Channel(ours.fileno()), True)
-    assert poller.lookup(ours.fileno()) is channel
-    assert channel.armed
-    poller.wait(0)
-    peer.send(b"x")
-    poller.wait(-1)
-    assert channel.readable
 
 
 def test_i2_the_batch_is_marked_and_nothing_called(poller, pair):
@@ -130,17 +114,6 @@ def test_i5_an_event_for_nobody_whose_number_is_closed(poller, pair, pipe):
     assert channel.readable
 
 
-def test_i11_add_reports_what_came_before(poller, pair):
-    ours, peer = pair
-    peer.send(b"x")
-    peer.shutdown(socket.SHUT_WR)
-    channel = watch(poller, ours.fileno())
-    assert not channel.readable
-    poller.wait(-1)
-    assert channel.readable
-    assert channel.writable
-
-
 def test_i12_a_regular_file_is_refused_each_time_and_leaves_nothing(poller, tmp_path):
     with (tmp_path / "file").open("w") as file:
         for _ in range(2):
@@ -150,34 +123,6 @@ def test_i12_a_regular_file_is_refused_each_time_and_leaves_nothing(poller, tmp_
             assert not channel.armed
             assert poller.channels() == []
             assert poller.lookup(file.fileno()) is None
-
-
-def test_a_closed_descriptor_is_refused_and_leaves_nothing(poller, pipe):
-    reader, _ = pipe()
-    os.close(reader)
-    channel = Channel(reader)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        poller.add(channel, True)
-    assert not channel.armed
-    assert poller.channels() == []
-
-
-@pytest.mark.parametrize(
-    ("event", "readable", "writable"),
-    [
-        (lambda peer: None, False, True),
-        (lambda peer: peer.send(b"x"), True, True),
-        (lambda peer: peer.shutdown(socket.SHUT_WR), True, True),
-        (lambda peer: peer.close(), True, True),
-    ],
-    ids=["open", "data", "half-closed", "closed"],
-)
-def test_i15_each_bit_on_its_own(poller, pair, event, readable, writable):
-    ours, peer = pair
-    event(peer)
-    channel = watch(poller, ours.fileno())
-    poller.wait(0)
-    assert (channel.readable, channel.writable) == (readable, writable)
 
 
 def test_i19_an_error_sets_both_bits(poller, pipe):
@@ -209,20 +154,6 @@ def test_i22_a_full_batch_is_not_all_events(poller):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_i24_wake_ends_a_wait_that_comes_later(poller):
-    for _ in range(3):  # each one again, although nobody reads the eventfd
-        poller.wake()
-        poller.wait(-1)
-
-
-def test_i24_wake_ends_a_wait_in_another_thread(poller):
-    thread = threading.Thread(target=poller.wait, args=(-1,))
-    thread.start()
-    poller.wake()
-    thread.join(30)
-    assert not thread.is_alive()
-
-
 def test_i24_a_full_counter_means_that_it_is_awake(poller):
     (waker,) = [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_eventfd_of(poller, fd)]
     kernel.eventfd_write(waker, 2**64 - 2)
@@ -238,18 +169,6 @@ def is_eventfd_of(poller, fd):
         return False
 
 
-def test_wake_of_a_closed_poller_does_nothing():
-    poller = Epoll()
-    poller.close()
-    reader, writer = os.pipe()  # these have the numbers that it had
-    os.set_blocking(reader, False)
-    poller.wake()
-    with pytest.raises(BlockingIOError):
-        os.read(reader, 100)
-    os.close(reader)
-    os.close(writer)
-
-
 def test_close_leaves_other_peoples_descriptors_open(pair):
     ours, _ = pair
     poller = Epoll()
@@ -260,17 +179,6 @@ def test_close_leaves_other_peoples_descriptors_open(pair):
     os.fstat(ours.fileno())
     assert len(os.listdir("/proc/self/fd")) == before - 2  # the set and the eventfd
     poller.remove(channel)  # late, and without effect
-
-
-def test_a_closed_poller_keeps_no_channel(pair):
-    poller = Epoll()
-    channel = watch(poller, pair[0].fileno())
-    poller.wait(0)
-    gone = weakref.ref(channel)
-    poller.close()
-    del channel
-    garbage.let_go()
-    assert gone() is None
 
 
 def test_adopt_hands_the_registration_and_the_readiness_on(poller, pair):
@@ -293,38 +201,6 @@ def test_adopt_hands_the_registration_and_the_readiness_on(poller, pair):
 
 
 # --- descriptors that were closed behind our back
-
-
-def test_a_number_that_the_kernel_gives_out_again_displaces_its_old_channel(poller, pipe):
-    reader, _ = pipe()
-    old = watch(poller, reader)
-    duplicate = os.dup(reader)
-    os.close(reader)
-    again, writer = pipe(reader)
-    new = watch(poller, again)
-    assert poller.channels() == [new]
-    assert not old.armed
-    os.write(writer, b"x")
-    poller.wait(-1)
-    assert new.readable
-    assert not old.readable
-    os.close(duplicate)
-
-
-def test_what_a_duplicate_reports_is_not_for_the_next_owner(poller, pipe):
-    """The worst bug that a loop can have: events of one connection for another one."""
-    reader, writer = pipe()
-    old = watch(poller, reader)
-    duplicate = os.dup(reader)
-    os.close(reader)
-    again, _ = pipe(reader)
-    new = watch(poller, again)
-    poller.wait(0)
-    os.write(writer, b"for the old one")
-    poller.wait(0)
-    assert not new.readable
-    assert not old.readable
-    os.close(duplicate)
 
 
 def test_removing_a_closed_number_whose_duplicate_lives(poller, pair, pipe):
