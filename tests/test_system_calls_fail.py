@@ -28,7 +28,7 @@ CALLS: dict[str, list[Any]] = {
     "buffered": [*STREAMS, "sendmsg"],
     "secure": [*STREAMS, ["send", "sendmsg"]],
     "proxy": [*STREAMS, "connect", ["send", "sendmsg"]],
-    "http": [*STREAMS, "sendfile64", ["send", "sendmsg"]],
+    "http": [*STREAMS, ["sendfile", "sendfile64"], ["send", "sendmsg"]],
     "datagrams": ["bind", "epoll_ctl", "socket", ["recvfrom", "recvmmsg"], ["sendto", "sendmmsg"]],
     "sockets": ["accept4", "epoll_ctl", "recv", "send"],
     "children": ["close", "epoll_ctl", "pidfd_open", "read", "write"],

@@ -14,6 +14,8 @@ _RECEIVING = ("EAGAIN", "EINTR", "ECONNRESET", "ECONNREFUSED", "ETIMEDOUT", "ENO
 _SENDING = ("EAGAIN", "EINTR", "ECONNRESET", "EPIPE", "ENOBUFS", "ENOMEM", "ETIMEDOUT", "EBADF", "EIO", *_NETWORK)
 _DESCRIPTORS = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
 
+_SENDFILE = ("EAGAIN", "EINTR", "EIO", "ENOMEM", "EINVAL", "EOVERFLOW", "ESPIPE", "ECONNRESET", "EPIPE")
+
 _NAMES: dict[str, tuple[str, ...]] = {
     "accept4": ("EAGAIN", "EINTR", "ECONNABORTED", "EPERM", *_DESCRIPTORS, *_NETWORK),
     "bind": ("EACCES", "EADDRINUSE", "EADDRNOTAVAIL"),
@@ -36,7 +38,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "recvfrom": _RECEIVING,
     "recvmmsg": _RECEIVING,
     "send": _SENDING,
-    "sendfile64": ("EAGAIN", "EINTR", "EIO", "ENOMEM", "EINVAL", "EOVERFLOW", "ESPIPE", "ECONNRESET", "EPIPE"),
+    "sendfile": _SENDFILE,
+    "sendfile64": _SENDFILE,  # the same, under the name that CPython calls it by
     "sendmmsg": (*_SENDING, "EMSGSIZE"),
     "sendmsg": _SENDING,
     "sendto": (*_SENDING, "EMSGSIZE"),
@@ -48,7 +51,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "write": ("EAGAIN", "EINTR", "EIO", "EPIPE", "ENOSPC"),
     "writev": ("EAGAIN", "EINTR", "EIO", "EPIPE", "ENOSPC"),
 }
-_PARTS = ("read", "recv", "recvmmsg", "send", "sendfile64", "sendmmsg", "sendmsg", "write", "writev")
+_PARTS = ("read", "recv", "recvmmsg", "send", "sendfile", "sendfile64", "sendmmsg", "sendmsg", "write", "writev")
 
 ANSWERS = {
     call: [getattr(errno, name) for name in dict.fromkeys(names)] + [PART] * (call in _PARTS)

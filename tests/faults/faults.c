@@ -100,6 +100,7 @@ BYTES(ssize_t, recv, (int fd, void *data, size_t size, int flags), size, (fd, da
 BYTES(ssize_t, send, (int fd, const void *data, size_t size, int flags), size, (fd, data, size, flags))
 BYTES(ssize_t, read, (int fd, void *data, size_t size), size, (fd, data, size))
 BYTES(ssize_t, write, (int fd, const void *data, size_t size), size, (fd, data, size))
+BYTES(ssize_t, sendfile, (int fd, int from, off_t *offset, size_t size), size, (fd, from, offset, size))
 BYTES(ssize_t, sendfile64, (int fd, int from, off64_t *offset, size_t size), size, (fd, from, offset, size))
 /* Of many datagrams one. */
 BYTES(int, sendmmsg, (int fd, struct mmsghdr *messages, unsigned int size, int flags), size,
