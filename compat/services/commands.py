@@ -55,12 +55,14 @@ class Command:
 
 
 @contextmanager
-def serving(line: str, files: Mapping[str, str] | None = None, *, code: int = 0, output: str = "") -> Iterator[Command]:
+def serving(
+    line: str, files: Mapping[str, str] | None = None, *, code: int = 0, output: str = "", least: str | None = None
+) -> Iterator[Command]:
     """Run a command line, with `{port}` in it the port to listen on, and yield it as it listens.
 
     `files` (name to text) are in the folder it runs in. On leaving, it ends by SIGTERM with this exit code (negative:
-    by a signal), having said nothing but `output` on stdout and stderr: if not, that is RuntimeError, and what it said
-    goes to stderr. No process of it and no file outlives the block.
+    by a signal), having said nothing but `output` on stdout and stderr, or `least`: if not, that is RuntimeError, and
+    what it said goes to stderr. No process of it and no file outlives the block.
     """
     name, _, _ = line.partition(" ")
     if shutil.which(name) is None:
@@ -85,7 +87,7 @@ def serving(line: str, files: Mapping[str, str] | None = None, *, code: int = 0,
             server.wait_until_it_listens()
             yield server
             server.wait(code)
-            if said.read_text() != output:
+            if said.read_text() not in (output, output if least is None else least):
                 raise RuntimeError(f"it was to say {output!r}")
         except BaseException:
             print(f"--- {line}\n{said.read_text()}---", file=sys.stderr)

@@ -15,6 +15,7 @@ with serving(
     f"{LINE} --workers 2 --bind 127.0.0.1:{{port}} --log-level WARNING",
     {"application.py": APPLICATION},
     output="shut down\n" * 2,
+    least="shut down\n",  # hypercorn terminates the others when the first one has ended
 ) as server:
     loop = meet(server, workers=2)
 print(loop)
