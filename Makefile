@@ -45,8 +45,8 @@ pytest-backends: SHELL := bash
 pytest-backends: $(VENV)/.test
 	EPOLL_LOOP_POLLER=kqueue $(python) -m pytest -n 2 $(waits) $(ARGS)
 	EPOLL_LOOP_POLLER=kqueue EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports $(ARGS)
-	EPOLL_LOOP_POLLER=poll $(python) -m pytest -n 2 tests/transports $(ARGS)
-	EPOLL_LOOP_POLLER=select EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports $(ARGS)
+	EPOLL_LOOP_POLLER=poll $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(ARGS)
+	EPOLL_LOOP_POLLER=select EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(ARGS)
 
 smoke:
 	.ci/smoke $(PYTHON) $(VENV) $(ARGS)

@@ -11,6 +11,7 @@ import weakref
 
 import garbage
 import pytest
+from pollers import watch
 
 import epoll_loop
 from epoll_loop.core.level import Level, new_poll, new_select
@@ -50,12 +51,6 @@ def pair():
     with ours, peer:
         ours.setblocking(False)
         yield ours, peer
-
-
-def watch(poller, fd):
-    channel = Channel(fd)
-    poller.add(channel, True)
-    return channel
 
 
 def state(channel):
@@ -419,23 +414,6 @@ def test_a_reopened_number_is_not_the_old_readers(loop, pipe):
     loop.add_reader(again, lambda: calls.append("the new owner's") or loop.stop())
     loop.run_forever()
     assert calls == ["the new owner's"]
-
-
-def test_the_old_owners_other_half_is_not_called_for_the_new_file(loop, pair):
-    ours, other = socket.socketpair()
-    number = ours.fileno()
-    calls = []
-    loop.add_writer(number, calls.append, "the old owner's writer")
-    ours.close()
-    os.dup2(pair[0].fileno(), number)
-    loop.add_reader(number, lambda: calls.append("the new owner's reader") or loop.stop())
-    turn(loop)
-    pair[1].send(b"x")
-    loop.run_forever()
-    assert calls == ["the new owner's reader"]
-    loop.remove_reader(number)
-    os.close(number)
-    other.close()
 
 
 def test_recover_does_not_register_somebody_elses_descriptor(loop, pipe):

@@ -6,6 +6,7 @@ import select
 import socket
 
 import pytest
+from pollers import watch
 
 from epoll_loop.core import kernel
 from epoll_loop.core.epoll import Epoll
@@ -25,12 +26,6 @@ def pair():
     with ours, peer:
         ours.setblocking(False)
         yield ours, peer
-
-
-def watch(poller, fd):
-    channel = Channel(fd)
-    poller.add(channel, True)
-    return channel
 
 
 def in_kernel(poller, fd):
