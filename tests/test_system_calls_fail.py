@@ -1,8 +1,9 @@
 """Every call into the kernel fails once, with each error that its man page lists, or does a part of its work.
 
 The programs of `faults/` run meanwhile, on the loop of either build: bytes arrive whole and in order, or the connection
-ends with what was wrong; nothing is left open or alive, and the next client is served. `DEPTH=5` has the second to the
-fifth call of each name fail as well, each in a run of its own.
+ends with what was wrong; nothing is left open or alive, and the next client is served. The calls of the C library fail,
+in both builds, and those of `core/syscalls`, in the pure one. `DEPTH=5` has the second to the fifth call of each name
+fail as well, each in a run of its own.
 """
 
 import json
@@ -21,7 +22,7 @@ FAULTS = Path(__file__).parent / "faults"
 ROOT = Path(epoll_loop.__file__).parent.parent
 TIMEOUT = 50 * int(os.environ.get("DEPTH", "1"))
 
-# What each program is sure to call, in both builds; in a list, one of them.
+# What each program is sure to call of the C library, in both builds; in a list, one of them.
 STREAMS = ["accept4", "bind", "close", "epoll_create1", "epoll_ctl", "epoll_wait", "listen", "recv", "socket"]
 CALLS: dict[str, list[Any]] = {
     "echo": [*STREAMS, "sendmsg"],
@@ -34,10 +35,18 @@ CALLS: dict[str, list[Any]] = {
     "children": ["close", "epoll_ctl", "pidfd_open", "read", "write"],
 }
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD, and epoll's calls"),
-    pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler"),
-]
+# And of `core/syscalls`, in the pure build.
+OWN = ["EpollSet", "EpollSet.add", "accept", "close", "recv"]
+INJECTED: dict[str, list[Any]] = {
+    "echo": [*OWN, "sendmsg"],
+    "buffered": ["accept", "recv_into", "sendmsg"],
+    "secure": [*OWN, ["send", "sendmsg"]],
+    "proxy": [*OWN, ["send", "sendmsg"]],
+    "http": [*OWN, ["send", "sendmsg"]],
+    "datagrams": ["EpollSet.add", "recv_datagrams", "send_datagrams"],
+    "sockets": ["EpollSet.add", "try_recv", "try_send"],
+    "children": ["EpollSet.add", "read", "write"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -64,16 +73,15 @@ def complaints(case):
         yield f"left alive: {case['objects']}"
 
 
-@pytest.mark.timeout(2 * TIMEOUT)
-@pytest.mark.parametrize("program", CALLS)
-def test_a_call_fails_once(library, program):
-    env = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(FAULTS / "child.py"), program]
+def run(program, means, calls, **variables):
+    """Run a program under faults; all is as it should be after each of them, and those calls failed."""
+    command = [sys.executable, str(FAULTS / "child.py"), program, means]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     cases = [json.loads(line) for line in done.stdout.splitlines()]
     called = {case["call"] for case in cases}
-    for names in CALLS[program]:
+    for names in calls:
         assert called & ({names} if isinstance(names, str) else set(names)), f"{names} never failed"
     wrong = [
         f"{case['call']}, {case['answer']}, call {case['number']}: {complaint}"
@@ -81,3 +89,19 @@ def test_a_call_fails_once(library, program):
         for complaint in complaints(case)
     ]
     assert wrong == []
+
+
+@pytest.mark.timeout(2 * TIMEOUT)
+@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD, and epoll's calls")
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+@pytest.mark.parametrize("program", CALLS)
+def test_a_call_of_the_c_library_fails_once(library, program):
+    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))  # a sanitizer comes first
+    run(program, "library", CALLS[program], LD_PRELOAD=preload)
+
+
+@pytest.mark.timeout(2 * TIMEOUT)
+@pytest.mark.skipif(epoll_loop.COMPILED, reason="what is compiled calls the C library")
+@pytest.mark.parametrize("program", INJECTED)
+def test_a_call_of_syscalls_fails_once(program):
+    run(program, "injected", INJECTED[program])

@@ -1,6 +1,7 @@
-"""Run a program once for each fault, in a process that has the library of faults: one JSON line a fault.
+"""Run a program once for each fault, in a process of its own: one JSON line a fault.
 
-    python child.py PROGRAM
+    python child.py PROGRAM library     by faults.c, which LD_PRELOAD has put in place
+    python child.py PROGRAM injected    by injected.py, in the place of `core/syscalls`
 
 `DEPTH` in the environment is how many of the calls of a name fail, one a run: the first, the second and so on.
 """
@@ -20,6 +21,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import errors
 import garbage
+
+if sys.argv[2] == "injected":
+    import injected
+
+    injected.inject()
+    arm, disarm = injected.arm, injected.disarm
+    answers_of = injected.ANSWERS
+else:
+    library = ctypes.CDLL(None)
+    disarm = library.fault_disarm
+    answers_of = errors.ANSWERS
+
+    def arm(name: str, number: int, answer: int) -> None:
+        library.fault_arm(name.encode(), number, answer)
+
+
 import programs
 
 import epoll_loop
@@ -27,8 +44,6 @@ import epoll_loop
 DEPTH = int(os.environ.get("DEPTH", "1"))
 
 KEPT = ("Handle", "Destination")  # used again, and remembered for the same address
-
-library = ctypes.CDLL(None)
 
 
 def descriptors() -> dict[int, str]:
@@ -60,7 +75,7 @@ def run(program: programs.Program, call: str, number: int, answer: int) -> dict[
     late: list[int] = []
 
     def calm() -> None:
-        late.append(library.fault_disarm())
+        late.append(disarm())
 
     async def main() -> list[str]:
         loop = asyncio.get_running_loop()
@@ -69,14 +84,14 @@ def run(program: programs.Program, call: str, number: int, answer: int) -> dict[
 
     failure = None
     seen: list[str] = []
-    library.fault_arm(call.encode(), number, answer)
+    arm(call, number, answer)
     try:
         with asyncio.Runner(loop_factory=epoll_loop.new_event_loop) as runner:
             seen = runner.run(main())
     except BaseException as exc:
         failure = exc
     finally:
-        missed = library.fault_disarm()
+        missed = disarm()
     result = {
         "fired": missed < 0 and not any(count >= 0 for count in late),
         "seen": seen,
@@ -100,7 +115,7 @@ def main() -> None:
     logging.disable()
     program = programs.PROGRAMS[sys.argv[1]]
     run(program, "", 1, errors.PART)  # what is imported and made once
-    for call, answers in errors.ANSWERS.items():
+    for call, answers in answers_of.items():
         for answer, number in itertools.product(answers, range(1, DEPTH + 1)):
             result = run(program, call, number, answer)
             if result.pop("fired"):
