@@ -391,7 +391,7 @@ class TLSTransport(StreamTransport):
         self._stalled = False
         try:
             while queued and engine.unsent < _BATCH and self._established:
-                if self._first is None or self._rest is not None:
+                if self._rest is not None:
                     self._put_together()
                 taken = engine.write(self._first, self._offset)  # type: ignore[arg-type]
                 if taken == 0:
@@ -402,6 +402,8 @@ class TLSTransport(StreamTransport):
                 if self._offset == len(self._first):  # type: ignore[arg-type]
                     self._first = None
                     self._offset = 0
+                    if self._rest is not None:
+                        self._put_together()  # the next write() goes behind these: there is a first one, or none at all
             if self._closing and not queued and not self._goodbye:
                 self._peer_ended |= engine.shutdown()
                 self._goodbye = True

@@ -233,6 +233,23 @@ async def test_a_paused_transport_writes(link: tls.Link) -> None:
         assert not protocol.data
 
 
+@pytest.mark.parametrize("piece", [20_000, 262_144, 300_000])
+async def test_what_waits_comes_first(link: tls.Link, piece: int) -> None:
+    """What is written while the kernel takes a part of what waits, and then another, comes behind all of it."""
+    protocol = tls.Recorder()
+    async with link(protocol) as peer:
+        transport = protocol.transport
+        size = write_until(protocol, lambda: transport.get_write_buffer_size() > 8 * piece, piece)
+        reading = asyncio.create_task(tls.read(peer, size + 20 * piece))
+        for _ in range(20):
+            before = transport.get_write_buffer_size()
+            while transport.get_write_buffer_size() == before > 0:
+                await asyncio.sleep(0)
+            transport.write(tls.pattern(piece, size))
+            size += piece
+        assert await reading == tls.pattern(size)
+
+
 async def test_records_of_all_sizes_while_paused(link: tls.Link) -> None:
     """However many of them a read brings, all come."""
     protocol = tls.Recorder()
