@@ -10,6 +10,7 @@ checkout stay as they are. Whatever a sanitizer reports is an error, also in a p
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,10 +31,7 @@ OPTIONS = {
     "ASAN_OPTIONS": f"detect_leaks=0:abort_on_error=1:log_path={LOGS}",
     "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={LOGS}",
 }
-RUNS = {
-    "PYTHONMALLOC=malloc": {"PYTHONMALLOC": "malloc"},
-    "PYTHONMALLOC=debug, -X dev": {"PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"},  # the variable reaches children
-}
+RUNS = (("malloc", []), ("debug", ["-X", "dev"]))
 # What a run cannot finish in time, being several times slower, beside tests that wait for a limit.
 TIMEOUT = 600
 
@@ -74,10 +72,17 @@ def main() -> int:
     env = {**os.environ, **OPTIONS, "PYTHONPATH": str(COPY), "EPOLL_LOOP_REQUIRE_EXT": "1"}
     env["LD_PRELOAD"] = " ".join(library(f"lib{name}.so") for name in ("asan", "ubsan"))
     failed = 0
-    for name, variables in RUNS.items():
-        print(f"=== {name}", flush=True)
-        command = [sys.executable, "-m", "pytest", f"--timeout={TIMEOUT}", *(sys.argv[1:] or ["-n", "2"])]
-        failed |= subprocess.run(command, cwd=COPY, env={**env, **variables}, check=False).returncode
+    for allocator, flags in RUNS:
+        python = [sys.executable, *flags]
+        print(f"=== PYTHONMALLOC={allocator} {shlex.join(python)}", flush=True)
+        workers = ["--dist=load", f"--tx=2*popen//python={' '.join(python)}", f"--timeout={TIMEOUT}"]
+        done = subprocess.run(
+            [*python, "-m", "pytest", *workers, *sys.argv[1:]],
+            cwd=COPY,
+            env={**env, "PYTHONMALLOC": allocator},
+            check=False,
+        )
+        failed |= done.returncode
     for report in reports():
         print(f"=== {report}\n{report.read_text()}")
     return 1 if failed or reports() else 0

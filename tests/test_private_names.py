@@ -28,6 +28,10 @@ class Recording(epoll_loop.Loop):
 
     asked: set[str] = set()
 
+    def __init__(self):
+        super().__init__()
+        self.set_debug(False)  # in which the loop asks itself
+
     def __getattribute__(self, name):
         if name in PRIVATE and not sys._getframe(1).f_globals["__name__"].startswith("epoll_loop."):
             Recording.asked.add(name)

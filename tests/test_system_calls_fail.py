@@ -8,19 +8,21 @@ fail as well, each in a run of its own.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import preload
 import pytest
+from interpreter import PATIENCE
+from preload import needs_preload
 
 import epoll_loop
 
 FAULTS = Path(__file__).parent / "faults"
 ROOT = Path(epoll_loop.__file__).parent.parent
-TIMEOUT = 50 * int(os.environ.get("DEPTH", "1"))
+TIMEOUT = 50 * PATIENCE * int(os.environ.get("DEPTH", "1"))
 
 # What each program is sure to call of the C library, in both builds; in a list, one of them.
 STREAMS = ["accept4", "bind", "close", "epoll_create1", "epoll_ctl", "epoll_wait", "listen", "recv", "socket"]
@@ -51,10 +53,7 @@ INJECTED: dict[str, list[Any]] = {
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("faults") / "faults.so"
-    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run(["cc", *flags, "-o", path, FAULTS / "faults.c", "-ldl"], check=True)
-    return path
+    return preload.compiled(FAULTS / "faults.c", tmp_path_factory.mktemp("faults") / "faults.so")
 
 
 def complaints(case):
@@ -73,10 +72,10 @@ def complaints(case):
         yield f"left alive: {case['objects']}"
 
 
-def run(program, means, calls, **variables):
+def run(program, means, calls, environment):
     """Run a program under faults; all is as it should be after each of them, and those calls failed."""
     command = [sys.executable, str(FAULTS / "child.py"), program, means]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    env = {**environment, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     cases = [json.loads(line) for line in done.stdout.splitlines()]
@@ -92,16 +91,14 @@ def run(program, means, calls, **variables):
 
 
 @pytest.mark.timeout(2 * TIMEOUT)
-@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD, and epoll's calls")
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+@needs_preload
 @pytest.mark.parametrize("program", CALLS)
 def test_a_call_of_the_c_library_fails_once(library, program):
-    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))  # a sanitizer comes first
-    run(program, "library", CALLS[program], LD_PRELOAD=preload)
+    run(program, "library", CALLS[program], preload.environment(library))
 
 
 @pytest.mark.timeout(2 * TIMEOUT)
 @pytest.mark.skipif(epoll_loop.COMPILED, reason="what is compiled calls the C library")
 @pytest.mark.parametrize("program", INJECTED)
 def test_a_call_of_syscalls_fails_once(program):
-    run(program, "injected", INJECTED[program])
+    run(program, "injected", INJECTED[program], os.environ)

@@ -13,8 +13,9 @@ from typing import Any
 
 import garbage
 from authority import Authority
+from interpreter import PATIENCE
 
-LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
+LIMIT = 10 * PATIENCE  # seconds after which a wait has failed; nothing here takes one
 LARGE = 3_000_000  # more than all buffers on the way hold
 AUTHORITY = Authority()
 CERTIFICATE = AUTHORITY.issue_cert("localhost")

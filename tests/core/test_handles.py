@@ -32,6 +32,7 @@ class Thing:
 
 @pytest.fixture(params=MAKERS)
 def make(request, loop):
+    loop.set_debug(False)  # in which a handle keeps what it called, to tell of it
     return lambda *args, **kwargs: MAKERS[request.param](loop, *args, **kwargs)
 
 

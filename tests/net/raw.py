@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from interpreter import PATIENCE
 
-LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
+LIMIT = 10 * PATIENCE  # seconds after which a wait has failed; nothing here takes one
 LARGE = bytes(10_000_000)  # more than the kernel takes without anybody reading
 Pair = tuple[socket.socket, socket.socket]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import garbage
 import pytest
+from interpreter import PATIENCE
 
 ASYNCIO_TOO = True
-LIMIT = 10
+LIMIT = 10 * PATIENCE
 
 ours = pytest.mark.asyncio(loop_factories=["epoll_loop"])
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")

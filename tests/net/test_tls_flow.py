@@ -15,6 +15,7 @@ import pytest
 import tls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interpreter import memory_counts
 
 import epoll_loop
 
@@ -63,6 +64,7 @@ def resident() -> int:
 
 
 @ours
+@memory_counts
 async def test_a_slow_reader_costs_no_memory(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import garbage
 import pytest
 import tls
+from interpreter import memory_counts
 
 import epoll_loop.net.tls
 
@@ -60,6 +61,7 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@memory_counts
 async def test_connections_that_come_and_go(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext, engine: str
 ) -> None:

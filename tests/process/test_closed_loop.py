@@ -16,9 +16,16 @@ from children import PIPES, end, start, until, waiting_threads
 import epoll_loop
 
 
+def new_event_loop():
+    """A loop that reports nothing it does to a logger, whose records pytest keeps, and the transports in them."""
+    loop = epoll_loop.new_event_loop()
+    loop.set_debug(False)
+    return loop
+
+
 def test_closed_with_a_child_running_the_loop_leaves_nothing():
     """No process, no zombie, no descriptor; who waited for the exit has it."""
-    loop = epoll_loop.new_event_loop()
+    loop = new_event_loop()
 
     async def main():
         transport, _ = await start("exec sleep 3600", **PIPES)
@@ -42,7 +49,7 @@ def test_closed_with_a_child_running_the_loop_leaves_nothing():
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_dropped_with_a_child_running_the_loop_leaves_nothing(closed):
-    loop = epoll_loop.new_event_loop()
+    loop = new_event_loop()
     held = [loop, loop.run_until_complete(start("exec sleep 3600", **PIPES))]
     if closed:
         held[1][0].close()
@@ -53,7 +60,7 @@ def test_dropped_with_a_child_running_the_loop_leaves_nothing(closed):
 
 def test_closed_with_a_child_that_it_may_not_kill():
     """Who waits for it is woken, and nobody waits for its end."""
-    loop = epoll_loop.new_event_loop()
+    loop = new_event_loop()
     transport, protocol = loop.run_until_complete(start("exec sleep 3600"))
     process = transport.get_extra_info("subprocess")
     waiting = loop.create_task(transport._wait())
@@ -71,7 +78,7 @@ def test_closed_with_a_child_that_it_may_not_kill():
 
 @pytest.mark.parametrize("wait_for_thread", [True, False])
 def test_the_loop_is_closed_meanwhile(way, wait_for_thread):
-    loop = epoll_loop.new_event_loop()
+    loop = new_event_loop()
     process = loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "3600"))
     threads = waiting_threads()
     assert len(threads) == (way == "thread")
@@ -91,7 +98,7 @@ def test_the_loop_is_closed_meanwhile(way, wait_for_thread):
 
 
 def test_a_forked_child_leaves_the_parents_children_alone():
-    loop = epoll_loop.new_event_loop()
+    loop = new_event_loop()
     transport, protocol = loop.run_until_complete(start("exec cat", **PIPES))
     process = transport.get_extra_info("subprocess")
     thread = threading.Thread(target=process.wait)

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import preload
 import pytest
 from pollers import epoll_only
 
@@ -161,20 +162,17 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that counts."""
     source = tmp_path_factory.mktemp("counter") / "counter.c"
     source.write_text(COUNTER)
-    library = source.with_suffix(".so")
-    compiler = os.environ.get("CC") or "cc"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True, timeout=60)
-    return library
+    return preload.compiled(source, source.with_suffix(".so"))
 
 
 class Server:
     """An echo server in a process, and its clients in this one."""
 
-    def __init__(self, kind: str, connections: int, wrapper: list[str], **environment: str) -> None:
+    def __init__(self, kind: str, connections: int, wrapper: list[str], environment: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-c", textwrap.dedent(SERVER), kind, str(connections)],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env=environment,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -212,16 +210,15 @@ class Counted:
     """Runs servers and returns what they cost beyond one that has no connection."""
 
     def __init__(self, library: Path, tmp_path: Path) -> None:
-        self.library = library
         self.file = tmp_path / "counts"
+        self.environment = preload.environment(library, COUNTS=str(self.file))
 
     def serve(self, kind: str, connections: int = CONNECTIONS) -> Server:
-        return Server(kind, connections, [], LD_PRELOAD=str(self.library), COUNTS=str(self.file))
+        return Server(kind, connections, [], self.environment)
 
     def run(self, code: str, *arguments: object) -> None:
         command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-        environment = {**os.environ, "LD_PRELOAD": str(self.library), "COUNTS": str(self.file)}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True, timeout=60)
 
     def costs(self) -> "collections.Counter[str]":
         found = self._read()
@@ -392,7 +389,7 @@ def test_the_kernel_counts_the_same(tmp_path: Path) -> None:
     calls = "recvfrom,sendto,sendmsg,epoll_ctl"
     wrapper = ["strace", "-f", "-c", "--seccomp-bpf", "-e", f"trace={calls}", "-o", str(summary)]
     rounds = 100
-    with Server("echo", CONNECTIONS, wrapper) as server:
+    with Server("echo", CONNECTIONS, wrapper, os.environ) as server:
         server.request(rounds)
         server.finish()
     found = dict.fromkeys(calls.split(","), 0)

@@ -7,7 +7,9 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-LIMIT = 10  # seconds after which a wait has failed; nothing here takes one
+from interpreter import PATIENCE
+
+LIMIT = 10 * PATIENCE  # seconds after which a wait has failed; nothing here takes one
 SMALL = 131072  # a send buffer that is soon full
 LARGE = 1 << 20  # more than it and the receive buffer of the peer take without anybody reading
 
