@@ -1,6 +1,9 @@
 # make test          ruff, mypy, and pytest on both builds and on the other back ends: make lint, make pytest
 # make smoke         some tests of each kind on both builds, with as little installed as they need
 # make wheel         an sdist and a wheel in dist/, checked, and the tests on the wheel away from the checkout
+# make sanitize      the tests on extensions with the sanitizers of the C compiler
+# make soak          ten minutes of everything at once, with faults
+# make network       100 MB both ways through a network that loses and reorders packets
 # make bench         side by side with asyncio and uvloop
 # make instructions  instructions an operation, counted by valgrind
 # make conformance   CPython's own tests of asyncio on both builds, next to asyncio
@@ -18,7 +21,8 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet install --no-compile
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test lint pytest pytest-pure pytest-compiled pytest-backends smoke wheel bench instructions conformance compat clean
+.PHONY: test lint pytest pytest-pure pytest-compiled pytest-backends smoke wheel sanitize soak network bench instructions \
+	conformance compat clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -53,6 +57,10 @@ smoke:
 
 wheel:
 	$(PYTHON) .ci/wheel.py $(ARGS)
+
+# docs/reliability.md says what each of these shows.
+sanitize soak network: $(VENV)/.test
+	$(python) -m reliability.$@ $(ARGS)
 
 bench: $(VENV)/.bench
 	$(python) -m benchmarks $(ARGS)
