@@ -37,8 +37,9 @@ TIMEOUT = 600
 
 
 def copy() -> None:
-    """The files that git knows, as they are now, in a folder of their own; what was built there before stays."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    """The files that git does not ignore, in a folder of their own; what was built there before stays."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         source, target = ROOT / name, COPY / name
         if source.exists():
