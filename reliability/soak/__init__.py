@@ -1,0 +1,1 @@
+"""Everything that the loop does, together and for long, with clients that vanish, stall and flood."""
