@@ -19,7 +19,7 @@ DIST = ROOT / "dist"
 NOT_SHIPPED = {".gitignore"}
 GENERATED = {"PKG-INFO", "setup.cfg"}
 # Those need more of the checkout than the tests; test_build.py skips what it cannot do without.
-LEFT_OUT = ("test_benchmarks.py", "test_compat.py")
+LEFT_OUT = ("test_benchmarks.py", "test_compat.py", "test_soak.py")
 
 # A conftest.py above the tests, for each of pytest's processes: which build it is, test_build.py asserts.
 PROOF = """
