@@ -81,6 +81,7 @@ cdef class TLSTransport(StreamTransport):
     cdef _drained(self)
     cdef _discard(self)
     cpdef close(self)
+    cdef _say_goodbye(self)
     cdef _await_goodbye(self)
     cdef _finish(self)
     cpdef _shutdown_timed_out(self)

@@ -405,8 +405,8 @@ class TLSTransport(StreamTransport):
                     if self._rest is not None:
                         self._put_together()  # the next write() goes behind these: there is a first one, or none at all
             if self._closing and not queued and not self._goodbye:
-                self._peer_ended |= engine.shutdown()
                 self._goodbye = True
+                self._say_goodbye()
             if engine.unsent:
                 sent = engine.flush(self._sock, self.fd)
                 if sent == 0 and engine.unsent:
@@ -488,6 +488,12 @@ class TLSTransport(StreamTransport):
             self._progress = False
             self._timer = self._loop.call_later(self._tls.shutdown_timeout, self._shutdown_timed_out)
             self._flush_later()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._peer_ended |= self._engine.shutdown()
+        except ssl.SSLError:
+            self._peer_ended = True  # it goes on sending: see below; what we have written still goes out
 
     def _await_goodbye(self) -> None:
         try:

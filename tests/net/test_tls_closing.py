@@ -150,6 +150,24 @@ async def test_from_inside_a_callback(
         assert protocol.data == b"x"
 
 
+@ours  # asyncio drops what was written, and connection_lost() has an SSLError
+async def test_in_the_middle_of_what_the_peer_has_sent(link: tls.Link) -> None:
+    """Records are left that nobody wants to read."""
+    protocol = tls.BufferedRecorder(100)
+
+    def answer() -> None:
+        protocol.transport.write(tls.pattern(50_000))
+        protocol.transport.close()
+
+    protocol.hooks["buffer_updated"] = answer
+    async with link(protocol) as peer:
+        peer.sendall(tls.pattern(40_000))
+        assert await tls.read(peer) == tls.pattern(50_000)
+        peer.close()
+        assert await protocol.until_lost() is None
+        assert protocol.data == tls.pattern(100)
+
+
 def block(protocol: Any) -> None:
     """Write until the protocol is told to stop."""
     while "pause_writing" not in protocol.calls:
