@@ -1,5 +1,6 @@
 """Objects that nobody refers to any more: CPython counts references and frees them at once, PyPy when it collects."""
 
+import asyncio
 import contextlib
 import gc
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 COUNTED = sys.implementation.name == "cpython"
 """Whether references are counted here."""
+
+KEPT = ("Handle", "Destination")  # used again, and remembered for the same address
 
 
 def collect() -> None:
@@ -38,6 +41,17 @@ def drop(held: list[Any]) -> list[str]:
         held.clear()
         collect()
     return texts
+
+
+def ours() -> dict[str, int]:
+    """What there is of the loop's own objects, by type."""
+    counts: dict[str, int] = {}
+    for each in gc.get_objects():
+        kind = type(each)
+        ours = str(kind.__module__).startswith("epoll_loop.") and kind.__name__ not in KEPT
+        if ours or isinstance(each, asyncio.Task):
+            counts[kind.__qualname__] = counts.get(kind.__qualname__, 0) + 1
+    return counts
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@
 
 import asyncio
 import ctypes
-import gc
 import itertools
 import json
 import logging
@@ -43,8 +42,6 @@ import epoll_loop
 
 DEPTH = int(os.environ.get("DEPTH", "1"))
 
-KEPT = ("Handle", "Destination")  # used again, and remembered for the same address
-
 
 def descriptors() -> dict[int, str]:
     found = {}
@@ -56,20 +53,9 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-def ours() -> dict[str, int]:
-    """What there is of the loop's own objects, by type."""
-    counts: dict[str, int] = {}
-    for each in gc.get_objects():
-        kind = type(each)
-        ours = str(kind.__module__).startswith("epoll_loop.") and kind.__name__ not in KEPT
-        if ours or isinstance(each, asyncio.Task):
-            counts[kind.__qualname__] = counts.get(kind.__qualname__, 0) + 1
-    return counts
-
-
 def run(program: programs.Program, call: str, number: int, answer: int) -> dict[str, Any]:
     """What one fault did to a program, and what it left."""
-    fds, objects = descriptors(), ours()
+    fds, objects = descriptors(), garbage.ours()
     programs.connections.clear()
     reported: list[dict[str, Any]] = []
     late: list[int] = []
@@ -106,7 +92,7 @@ def run(program: programs.Program, call: str, number: int, answer: int) -> dict[
     programs.connections.clear()
     garbage.collect()
     result["descriptors"] = sorted(descriptors().items() - fds.items())
-    grown = {name: count for name, count in ours().items() if count > objects.get(name, 0)}
+    grown = {name: count for name, count in garbage.ours().items() if count > objects.get(name, 0)}
     result["objects"] = grown if garbage.COUNTED else {}  # else the collector decides when
     return result
 
