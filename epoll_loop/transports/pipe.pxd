@@ -25,6 +25,7 @@ cdef class PipeWriteTransport(ByteWriter):
     cdef _register(self)
     cdef turn(self)
     cpdef write(self, data)
+    cdef bint _takes(self) except -1
     cdef _write_lost(self)
     cdef _send(self)
     cdef Py_ssize_t _transfer(self) except? -1

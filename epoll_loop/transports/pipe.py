@@ -137,6 +137,9 @@ class PipeWriteTransport(ByteWriter):
         elif _as_bytes(data):
             self._write_lost()
 
+    def _takes(self) -> bool:
+        return not self._closing and ByteWriter._takes(self)
+
     def _write_lost(self) -> None:
         self._writes_lost += 1
         if self._writes_lost >= _WARN_AT:

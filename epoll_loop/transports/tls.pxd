@@ -73,6 +73,7 @@ cdef class TLSTransport(StreamTransport):
     cdef _was_read(self)
     cdef _end_of_stream(self)
     cpdef write(self, data)
+    cdef bint _takes(self) except -1
     @cython.locals(engine=Engine, queued=Py_ssize_t, sent=Py_ssize_t, taken=Py_ssize_t)
     cdef _send(self)
     @cython.locals(chunk=bytes, chunks=list, count=Py_ssize_t, first=bytes, rest=list, size=Py_ssize_t)

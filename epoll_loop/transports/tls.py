@@ -376,6 +376,9 @@ class TLSTransport(StreamTransport):
             return
         ByteWriter.write(self, data)
 
+    def _takes(self) -> bool:
+        return not self._closing and ByteWriter._takes(self)
+
     def can_write_eof(self) -> bool:
         """Return False: TLS has no half-closed connections."""
         return False

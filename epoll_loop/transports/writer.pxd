@@ -16,6 +16,8 @@ cdef class ByteWriter(WriteTransport):
     cdef _prepare(self)
     @cython.locals(chunk=bytes)
     cpdef write(self, data)
+    cdef bint _takes(self) except -1
+    cdef _append(self, bytes chunk)
     @cython.locals(sent=Py_ssize_t)
     cdef _send(self)
     cdef Py_ssize_t _transfer(self) except? -1

@@ -149,6 +149,27 @@ async def test_limits_that_make_no_sense(high: int | None, low: int | None) -> N
         assert protocol.transport.get_write_buffer_limits() == (16384, 65536)
 
 
+@ours  # asyncio does not look at the water marks in writelines()
+@pytest.mark.parametrize("ending", [b"", b"last"])
+async def test_pause_writing_comes_after_all_lines(link: wire.Link, ending: bytes) -> None:
+    """What it writes comes behind them, and its write_eof() refuses none of them."""
+    protocol = wire.Recorder()
+
+    def pause_writing() -> None:
+        protocol.transport.write(ending)
+        protocol.transport.write_eof()
+
+    async with link(protocol) as peer:
+        wire.shrink(protocol.transport)
+        size = wire.block(protocol.transport)
+        protocol.hooks["pause_writing"] = pause_writing
+        protocol.calls.clear()
+        protocol.transport.set_write_buffer_limits(high=protocol.transport.get_write_buffer_size())
+        protocol.transport.writelines([b"1", b"2", b"3"])
+        assert protocol.calls == ["pause_writing"]
+        assert (await wire.read_all(peer))[size:] == b"123" + ending
+
+
 async def test_water_marks(link: wire.Link) -> None:
     """Above `high` one pause; at `low`, and not before, one resume."""
     protocol = wire.Recorder()
