@@ -266,10 +266,13 @@ class kqueue:
                 break
             if not knote.active or knote.disabled:
                 continue
-            if not knote.is_open():
+            try:
+                holds, eof, data = knote.state()
+            except OSError:
+                holds = False
+            if not knote.is_open():  # asked last: other threads close the number, and open it as another file
                 self._drop(knote)
                 continue
-            holds, eof, data = knote.state()
             if not holds:
                 knote.active = False
                 continue

@@ -160,11 +160,11 @@ def _ask_select(asked: _Asked, timeout: float) -> _Asked:
     try:
         # Windows reports a connect that has failed as an exception.
         readable, writable, failed = select.select(readers, writers, writers, timeout if timeout >= 0 else None)
-    except OSError:
+    except OSError as exc:
         closed = [(fd, 0) for fd, _ in asked if not _is_open(fd)]
-        if not closed:
+        if not closed and exc.errno != errno.EBADF:
             raise
-        return closed
+        return closed  # none: another thread has opened the number again meanwhile
     found = dict.fromkeys(writable, WRITE)
     found.update(dict.fromkeys(failed, _ALL))
     for fd in readable:
