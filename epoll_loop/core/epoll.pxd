@@ -24,6 +24,7 @@ cdef class Epoll(Poller):
     cpdef after_fork(self)
     cpdef close(self)
     cdef bint _displace(self, SocketWatch watch) except -1
+    cdef bint _let_go(self, int fd) except -1
     cdef _unregister(self, int fd)
 
 

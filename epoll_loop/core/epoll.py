@@ -128,10 +128,13 @@ class Epoll(Poller):
                 if not channel.edge:
                     channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
-                    old.modify(channel.fd, mask)  # fails where the number is not that file any more
                     self._set.add(channel.fd, mask)
+                    # Fails where the number is not that file any more. Asked last: another thread may close it and
+                    # open another file in this moment.
+                    old.modify(channel.fd, mask)
                 except OSError:
                     self._forget(channel)
+                    self._let_go(channel.fd)
                     if type(channel) is SocketWatch:
                         channel.wake()  # its next try says what is wrong
         old.close()
@@ -154,10 +157,13 @@ class Epoll(Poller):
     def _displace(self, watch: SocketWatch) -> bool:
         self._forget(watch)
         watch.wake()
+        return self._let_go(watch.fd)
+
+    def _let_go(self, fd: int) -> bool:
         try:
-            self._set.remove(watch.fd)
+            self._set.remove(fd)
         except OSError:
-            return False  # its socket was closed: the number is another file's by now
+            return False  # the number was closed, and is another file's by now
         return True
 
     def _unregister(self, fd: int) -> None:

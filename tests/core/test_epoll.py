@@ -8,9 +8,11 @@ import socket
 import pytest
 from pollers import watch
 
+import epoll_loop
 from epoll_loop.core import kernel
 from epoll_loop.core.epoll import Epoll
 from epoll_loop.core.poller import Channel
+from epoll_loop.core.syscalls import EpollSet
 
 
 @pytest.fixture
@@ -75,6 +77,41 @@ def test_i3_an_event_for_a_removed_channel_is_dropped(poller, pair):
     poller.wait(-1)
     assert channel.readable
     assert not gone.readable
+
+
+@pytest.mark.skipif(epoll_loop.COMPILED, reason="what is compiled can not be replaced")
+@pytest.mark.parametrize("moment", range(3))
+def test_i3_another_thread_gives_a_number_away_during_a_rebuild(poller, pipe, monkeypatch, moment):
+    """Before any of the system calls about it: his file is not registered for the old channel."""
+    reader, _ = pipe()
+    channel = Channel(reader)
+    poller.add(channel, False)
+    writers = []
+    left = [moment]
+
+    def hooked(call):
+        def called(self, fd, *args):
+            if fd == reader and not writers:
+                left[0] -= 1
+                if left[0] < 0:
+                    os.close(reader)
+                    writers.append(pipe(reader)[1])
+            return call(self, fd, *args)
+
+        return called
+
+    for name in ("add", "modify", "remove"):
+        monkeypatch.setattr(EpollSet, name, hooked(getattr(EpollSet, name)))
+    poller.rebuild()
+    if not writers:  # it was not that many calls
+        os.close(reader)
+        writers.append(pipe(reader)[1])
+    os.write(writers[0], b"x")
+    poller.wait(0)
+    assert not channel.readable
+    other = watch(poller, reader)
+    poller.wait(0)
+    assert other.readable
 
 
 def test_i5_an_event_for_nobody_is_unregistered(poller, pair):
