@@ -119,8 +119,16 @@ class kqueue:
     """A kernel event queue."""
 
     def __init__(self):
-        self._sets = {KQ_FILTER_READ: _epoll(), KQ_FILTER_WRITE: _epoll()}
-        self._triggered, self._trigger = os.pipe()  # a byte for each user event, so that a sleep ends
+        self.closed = True
+        self._sets = {}
+        try:
+            for filter_ in (KQ_FILTER_READ, KQ_FILTER_WRITE):
+                self._sets[filter_] = _epoll()
+            self._triggered, self._trigger = os.pipe()  # a byte for each user event, so that a sleep ends
+        except OSError:
+            for epoll in self._sets.values():
+                epoll.close()  # the exception keeps them alive
+            raise
         os.set_blocking(self._triggered, False)
         self._knotes = {}  # by (ident, filter); what was reported goes to the end
         self.closed = False

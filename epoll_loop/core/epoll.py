@@ -45,12 +45,15 @@ class Epoll(Poller):
     def __init__(self) -> None:
         Poller.__init__(self)
         self._set = EpollSet()
-        self._waker = eventfd()
+        self._waker = -1
         self._waker_lock = threading.Lock()
         try:
+            self._waker = eventfd()
             self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
         except OSError:
-            os.close(self._waker)
+            self._set.close()  # the exception keeps it alive
+            if self._waker >= 0:
+                os.close(self._waker)
             raise
 
     def add(self, channel: Channel, edge: bool) -> None:

@@ -59,7 +59,11 @@ class Kqueue(Poller):
     def __init__(self) -> None:
         Poller.__init__(self)
         self._set = _kqueue()
-        self._waker = Waker()
+        try:
+            self._waker = Waker()
+        except OSError:
+            self._set.close()  # the exception keeps it alive
+            raise
         self._fd = self._waker.fd
         self._change(self._fd, _EDGE, _READING)
 
