@@ -23,6 +23,7 @@ from epoll_loop.net.checks import (
 from epoll_loop.net.resolve import AddrInfo, Resolving
 from epoll_loop.net.server import Server, SocketFile
 from epoll_loop.net.tls import tls_of
+from epoll_loop.transports.listener import EXHAUSTED
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -157,7 +158,9 @@ class Listening(Resolving):
             for family, type_, proto, _, address in infos:
                 try:
                     sock = socket.socket(family, type_, proto)
-                except OSError:
+                except OSError as exc:
+                    if exc.errno in EXHAUSTED:
+                        raise
                     # The C library knows a family that the kernel does not.
                     if self._debug:
                         logger.warning(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Accepts an iteration: a flood of new connections must not starve the established ones.
 _BUDGET = 64
+# What the system may run out of when a descriptor is to be opened, see socket(2) and accept(2).
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Seconds before another try when the system has run out of what a connection needs.
 _RETRY = 1.0
 
@@ -27,7 +29,6 @@ _EAGAIN = errno.EAGAIN
 # see accept(2): the next one may be there (I20).
 _NAMES = "ECONNABORTED EINTR EPROTO EPERM ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH"
 _NEXT = tuple(getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name))
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener(Channel):
@@ -141,10 +142,10 @@ class Listener(Channel):
         # The readiness stays: the kernel says nothing more of the connections that wait, so a timer asks for them
         # (I20). Anything else than exhaustion is a bug, or a descriptor closed behind our back; it is treated alike.
         self._timer = self._loop.call_later(_RETRY, self._retry)
-        if self._exhausted and number in _EXHAUSTED:
+        if self._exhausted and number in EXHAUSTED:
             return  # one record is enough
         self._exhausted = True
-        reason = "out of system resource" if number in _EXHAUSTED else "failed"
+        reason = "out of system resource" if number in EXHAUSTED else "failed"
         self._loop.call_exception_handler(  # type: ignore[attr-defined]
             {
                 "message": f"socket.accept() {reason}",
