@@ -42,15 +42,16 @@ pytest-compiled: $(VENV)/.test
 	$(python) -m pytest -n 2 $(ARGS)
 
 # What waits for the kernel, on the back ends that Linux does not choose: kqueue is a double of it.
+storms := tests/test_{descriptor_limit,random_programs,stale_events}.py
 waits := tests/transports tests/process tests/core/test_{interrupts,poller,reactor,reuse,wakeups}.py \
-	tests/net/test_{connect,datagrams,listen,pipes,server,sockets,sockets_shared,sockets_waiting}.py
+	tests/net/test_{connect,datagrams,listen,pipes,server,sockets,sockets_shared,sockets_waiting}.py $(storms)
 
 pytest-backends: SHELL := bash
 pytest-backends: $(VENV)/.test
 	EPOLL_LOOP_POLLER=kqueue $(python) -m pytest -n 2 $(waits) $(ARGS)
 	EPOLL_LOOP_POLLER=kqueue EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports $(ARGS)
-	EPOLL_LOOP_POLLER=poll $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(ARGS)
-	EPOLL_LOOP_POLLER=select EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(ARGS)
+	EPOLL_LOOP_POLLER=poll $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(storms) $(ARGS)
+	EPOLL_LOOP_POLLER=select EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 tests/transports tests/core/test_reuse.py $(storms) $(ARGS)
 
 smoke:
 	.ci/smoke $(PYTHON) $(VENV) $(ARGS)
