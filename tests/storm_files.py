@@ -69,11 +69,12 @@ class File:
     KINDS: tuple[Callable[[], tuple[int, int]], ...] = (pipe, unix, tcp)
     LATE = 1  # calls of one batch
 
-    def __init__(self, storm: Any, kind: Any) -> None:
+    def __init__(self, storm: Any, kind: Any, silent: bool) -> None:
         self.loop = storm.loop
         self.wrong = storm.wrong
         self.owners: dict[int, File] = storm.owners  # by number
         self.kind = kind
+        self.silent = silent
         self.lock = threading.RLock()
         self.token = next(_numbers).to_bytes(TOKEN, "big")
         self.copies: list[int] = []
@@ -103,6 +104,11 @@ class File:
     def ready(self) -> bool:
         """Whether there is something to tell."""
         return self.due > 0 or self.hung_up
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is to happen to it, as long as it is open under its number."""
+        return self.silent and self.is_open
 
     @property
     def exists(self) -> bool:
@@ -231,6 +237,8 @@ class Reader(File):
                 self.check(data)
                 if not data:
                     self.close()
+            elif self.copies and self.silent:
+                self.unregister()  # too late, and right all the same: the number is nobody else's in the loop yet
         self.after()
 
 

@@ -69,11 +69,14 @@ class Storm:
             too_many = len(self.files) > 2 * FILES
         if file is not None and (too_many or rng.random() < 0.7):
             (name,) = rng.choices(list(steps), list(steps.values()))
-            getattr(file, name)()
+            if name != "poke" or not file.is_silent:
+                getattr(file, name)()
             return
         kind = rng.choice(KINDS)
-        new = kind(self, rng.choice(kind.KINDS))
+        new = kind(self, rng.choice(kind.KINDS), silent=rng.random() < 0.5)
         if file is not None and rng.random() < 0.5:
+            if rng.random() < 0.5:
+                file.duplicate()
             file.give_number_to(new)
         with self.lock:
             self.files.append(new)
@@ -121,7 +124,8 @@ class Storm:
             with self.lock:
                 burst = self.random.sample(self.files, min(BURST, len(self.files)))
             for file in burst:
-                file.poke()
+                if not file.is_silent:
+                    file.poke()
             return self.files
 
         await self.until(left)
