@@ -9,6 +9,7 @@ cdef int _DATA
 
 
 cdef class Epoll(Poller):
+    cdef bint _postponed
     cdef EpollSet _set
     cdef int _waker
     cdef object _waker_lock

@@ -40,11 +40,12 @@ _UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
 class Epoll(Poller):
     """An epoll set, and an eventfd(2) to interrupt its sleep."""
 
-    __slots__ = ("_set", "_waker", "_waker_lock")
+    __slots__ = ("_postponed", "_set", "_waker", "_waker_lock")
 
     def __init__(self) -> None:
         Poller.__init__(self)
         self._set = EpollSet()
+        self._postponed = False  # a rebuild()
         self._waker = -1
         self._waker_lock = threading.Lock()
         try:
@@ -84,6 +85,8 @@ class Epoll(Poller):
         return True
 
     def wait(self, timeout: float) -> None:
+        if self._postponed:
+            self.rebuild()
         current = self._set  # a signal handler in the middle of its wait() may make rebuild() replace it
         count = current.wait(timeout)
         events = current.events
@@ -121,7 +124,9 @@ class Epoll(Poller):
         try:
             new = EpollSet()
         except OSError:
-            return  # no descriptor to be had: what made us come here will come again
+            self._postponed = True  # no descriptor to be had
+            return
+        self._postponed = False
         old = self._set
         self._set = new
         self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)

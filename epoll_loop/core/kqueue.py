@@ -65,7 +65,7 @@ class Kqueue(Poller):
             self._set.close()  # the exception keeps it alive
             raise
         self._fd = self._waker.fd
-        self._change(self._fd, _EDGE, _READING)
+        _change(self._set, self._fd, _EDGE, _READING)
 
     def add(self, channel: Channel, edge: bool) -> None:
         if self.forked:
@@ -80,18 +80,28 @@ class Kqueue(Poller):
                 self._displace(before)
             elif self._knows(fd):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self._register(channel)
+        self._register(channel, _filters_of(channel))
         # Whoever had the number before closed it behind our back (I1).
         self._enlist(channel)
 
     def modify(self, channel: Channel) -> bool:
-        if not self.forked:
-            known = self._knows(channel.fd)
-            self._unregister(channel.fd)
-            if not known:
-                self._forget(channel)
-                return False
-            self._register(channel)
+        if self.forked:
+            return True
+        fd = channel.fd
+        wanted = _filters_of(channel)
+        there = _known(self._set, fd)
+        missing = tuple([each for each in wanted if each not in there])
+        if there and missing:
+            self._register(channel, missing)
+        # Asked again: another thread may have closed the number, and opened another file, before that.
+        left = _known(self._set, fd)
+        if not there or not set(left).issuperset(there):
+            self._unregister(fd)
+            self._forget(channel)
+            return False
+        unwanted = tuple([each for each in there if each not in wanted])
+        if unwanted:
+            _change(self._set, fd, _DELETE, unwanted)
         return True
 
     def wait(self, timeout: float) -> None:
@@ -125,22 +135,24 @@ class Kqueue(Poller):
             new = _kqueue()
         except OSError:
             return  # no descriptor to be had: what made us come here will come again
-        for channel in self._channels:
-            if channel is not None and not self._knows(channel.fd):
-                self._forget(channel)
-                if type(channel) is SocketWatch:
-                    channel.wake()  # its next try says what is wrong
         old = self._set
         self._set = new
-        self._change(self._fd, _EDGE, _READING)
+        _change(self._set, self._fd, _EDGE, _READING)
         for channel in self._channels:
             if channel is not None:
                 if not channel.edge:
                     channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
-                    self._register(channel)
+                    self._register(channel, _filters_of(channel))
+                    # Asked last: another thread may close the number and open another file in this moment.
+                    known = bool(_known(old, channel.fd))
                 except OSError:
-                    self._forget(channel)  # closed in this moment, by another thread
+                    known = False
+                if not known:
+                    self._unregister(channel.fd)
+                    self._forget(channel)
+                    if type(channel) is SocketWatch:
+                        channel.wake()  # its next try says what is wrong
         old.close()
 
     def after_fork(self) -> None:
@@ -158,13 +170,12 @@ class Kqueue(Poller):
         """Return the descriptor of the kqueue."""
         return self._set.fileno()  # type: ignore[no-any-return]
 
-    def _register(self, channel: Channel) -> None:
-        filters = _BOTH if channel.edge else _BY_INTEREST[channel.interest]
+    def _register(self, channel: Channel, filters: tuple[int, ...]) -> None:
         flags = _EDGE if channel.edge else _ADD
-        codes = self._change(channel.fd, flags, filters)
+        codes = _change(self._set, channel.fd, flags, filters)
         if codes == [errno.EPIPE]:
             # A pipe that nobody reads any more: to write can not be waited for, to read can, and says EOF.
-            codes = self._change(channel.fd, flags, _READING)
+            codes = _change(self._set, channel.fd, flags, _READING)
         wrong = [code for code in codes if code and code not in _ONE_SIDED]
         if wrong or 0 not in codes:
             self._unregister(channel.fd)
@@ -177,13 +188,23 @@ class Kqueue(Poller):
         self._unregister(watch.fd)
 
     def _knows(self, fd: int) -> bool:
-        return 0 in self._change(fd, _ENABLE, _BOTH)
+        return bool(_known(self._set, fd))
 
     def _unregister(self, fd: int) -> None:
         # ENOENT: closed behind our back, or not both were there. EBADF: closed and not open again.
-        self._change(fd, _DELETE, _BOTH)
+        _change(self._set, fd, _DELETE, _BOTH)
 
-    def _change(self, fd: int, flags: int, filters: tuple[int, ...]) -> list[int]:
-        """Make a change for one filter or both; return an errno for each, or 0."""
-        changes = [_kevent(fd, filter_, flags | _RECEIPT) for filter_ in filters]
-        return [receipt.data for receipt in self._set.control(changes, len(changes), 0)]
+def _change(queue: Any, fd: int, flags: int, filters: tuple[int, ...]) -> list[int]:
+    """Make a change for one filter or both; return an errno for each, or 0."""
+    changes = [_kevent(fd, filter_, flags | _RECEIPT) for filter_ in filters]
+    return [receipt.data for receipt in queue.control(changes, len(changes), 0)]
+
+
+def _filters_of(channel: Channel) -> tuple[int, ...]:
+    return _BOTH if channel.edge else _BY_INTEREST[channel.interest]
+
+
+def _known(queue: Any, fd: int) -> list[int]:
+    """The filters that a queue has for a number."""
+    codes = _change(queue, fd, _ENABLE, _BOTH)
+    return [_BOTH[i] for i in range(2) if codes[i] == 0]

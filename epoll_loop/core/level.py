@@ -103,10 +103,10 @@ class Level(Poller):
         self._waker.wake()
 
     def rebuild(self) -> None:
-        # Nothing of ours is in the kernel, which tells again of what is not remembered. For the rest: a turn.
+        # Nothing of ours is in the kernel, which tells again of what is not remembered.
         for channel in self._channels:
-            if channel is not None:
-                channel.carry_over()
+            if channel is not None and not channel.edge:
+                channel.readable = channel.writable = False
 
     def after_fork(self) -> None:
         Poller.after_fork(self)

@@ -257,9 +257,10 @@ class Poller:
         self.active.clear()
         for channel in self.channels():
             channel.queued = False
-        for channel in self._kept:
-            channel.carry_over()
         self.rebuild()
+        # A turn for each: some go on with what no kernel knows of, as with bytes that are decrypted already.
+        for channel in self.channels():
+            channel.carry_over()
 
     def after_fork(self) -> None:
         self.forked = True

@@ -408,7 +408,6 @@ class TLSTransport(StreamTransport):
                     if self._rest is not None:
                         self._put_together()  # the next write() goes behind these: there is a first one, or none at all
             if self._closing and not queued and not self._goodbye:
-                self._goodbye = True
                 self._say_goodbye()
             if engine.unsent:
                 sent = engine.flush(self._sock, self.fd)
@@ -497,6 +496,7 @@ class TLSTransport(StreamTransport):
             self._peer_ended |= self._engine.shutdown()
         except ssl.SSLError:
             self._peer_ended = True  # it goes on sending: see below; what we have written still goes out
+        self._goodbye = True
 
     def _await_goodbye(self) -> None:
         try:

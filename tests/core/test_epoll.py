@@ -254,6 +254,32 @@ def test_removing_a_closed_number_whose_duplicate_lives(poller, pair, pipe):
     os.close(duplicate)
 
 
+def test_what_a_duplicate_reports_when_no_descriptor_was_left_for_a_new_set(loop, pipe):
+    """The number is another file's, whose callback is not called for the old one."""
+    reader, writer = pipe()
+    loop.add_reader(reader, print)
+    duplicate = os.dup(reader)
+    os.close(reader)
+    again, new_writer = pipe(reader)
+    calls = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        loop.add_reader(again, calls.append, "called")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.write(writer, b"for the old one")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert calls == []
+    os.write(new_writer, b"x")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert calls == ["called"]
+    loop.remove_reader(again)
+    os.close(duplicate)
+
+
 def test_removing_a_number_that_is_a_regular_file_now(poller, pipe, tmp_path):
     reader, _ = pipe()
     channel = watch(poller, reader)

@@ -120,3 +120,32 @@ def test_in_connection_made(
             await tls.finish(protocol)
 
     run(loop, loop.create_task(connect()), error)
+
+
+@errors
+@pytest.mark.usefixtures("engine")
+def test_with_more_that_is_decrypted(
+    loop: asyncio.AbstractEventLoop,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+    error: type[BaseException],
+) -> None:
+    """It comes, although the socket has nothing to read, and no room: the kernel does not tell of it."""
+    protocol = tls.BufferedRecorder(100)
+
+    def fail() -> None:
+        del protocol.hooks["buffer_updated"]
+        raise error
+
+    async def receive() -> None:
+        async with tls.accepted(protocol, server_context, client_context) as peer:
+            while "pause_writing" not in protocol.calls:
+                protocol.transport.write(bytes(65536))
+                await asyncio.sleep(0)
+            protocol.hooks["buffer_updated"] = fail
+            peer.sendall(tls.pattern(5000))
+            assert await protocol.until_data(5000) == tls.pattern(5000)
+            protocol.transport.abort()
+            assert await protocol.until_lost() is None
+
+    run(loop, loop.create_task(receive()), error)

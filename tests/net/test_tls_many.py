@@ -141,4 +141,6 @@ async def test_a_flood_of_handshakes_next_to_an_established_connection(
     async with asyncio.timeout(tls.LIMIT):
         while len(os.listdir("/proc/self/fd")) > descriptors:  # wait_closed() waits for it, from Python 3.12 on
             await asyncio.sleep(0)
-    assert len(greeted) > count // 16
+    # The kernel may hold a question back for a while; not half of them.
+    between = sorted(after - before for before, after in itertools.pairwise(greeted))
+    assert between[len(between) // 2] <= 16
