@@ -105,11 +105,10 @@ class TransportEnd(End):
                 self.transport.writelines([b"late"])
                 self.check(False, "writelines() after write_eof()")
             return
-        if not self.exact:
-            sizes = [size for size in sizes if size]  # of an empty one asyncio's socket transport never gets rid
         late = self.transport.is_closing()
         parts = [self.in_kind(self.take(size, late), kind) for size in sizes]
-        self.transport.writelines([data for data, _ in parts])
+        # Of an empty line asyncio's socket transport never gets rid.
+        self.transport.writelines([data for data, _ in parts if len(data) or self.exact])
         for _, spoil in parts:
             spoil()
 
@@ -257,4 +256,8 @@ class TransportEnd(End):
             self.check(self.eof or self.may_fail(), "lost without an end of the input")
         for protocol, task in self.drains:
             self.check(task.done() or protocol is not self.protocol, "drain() still waits")
-            task.cancel()
+            if not task.done():
+                task.cancel()
+            elif not task.cancelled():
+                exc = task.exception()
+                self.check(exc is None or (self.lost and isinstance(exc, OSError)), f"drain() raised {exc!r}")
