@@ -31,6 +31,7 @@ INSIDE = "EPOLL_LOOP_NETWORK_INSIDE"
 ROLES = ("server", "client")
 ADDRESSES = {"server": "10.77.0.1", "client": "10.77.0.2"}
 PORT = 7777
+WIDTH = 100
 
 
 def ip(*words: str, of: int | None = None) -> None:
@@ -93,16 +94,18 @@ def certify(folder: Path) -> None:
     ca.issue_cert(ADDRESSES["server"]).private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
 
 
-def exchange(namespaces: dict[str, int], size: int, *folder: str) -> list[dict[str, Any]]:
-    """Have both ends send `size` bytes; what they say of what they received."""
+def exchange(namespaces: dict[str, int], size: int, limit: int, *folder: str) -> list[dict[str, Any]]:
+    """Have both ends send `size` bytes, within `limit` seconds; what they say of what they received."""
 
     def start(role: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "reliability.peer", role, ADDRESSES["server"], str(PORT), str(size), *folder]
+        numbers = map(str, (PORT, size, limit))
+        command = [sys.executable, "-m", "reliability.peer", role, ADDRESSES["server"], *numbers, *folder]
         return subprocess.Popen([*_enter(namespaces[role]), *command], stdout=subprocess.PIPE, text=True)
 
     with start("server") as server:
         assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        if server.stdout.readline() != "ready\n":
+            return []
         with start("client") as client:
             said = [process.communicate()[0] for process in (server, client)]
     return [json.loads(line) for line in said if line]
@@ -125,19 +128,20 @@ def measure(options: argparse.Namespace) -> int:
             certify(Path(folder))
             for name, arguments in (("TCP", ()), ("TLS", (folder,))):
                 begin = time.monotonic()
-                said = exchange(namespaces, size, *arguments)
+                said = exchange(namespaces, size, options.limit, *arguments)
                 seconds = time.monotonic() - begin
                 whole = len(said) == len(ROLES) and all(each["whole"] for each in said)
                 failed = failed or not whole
-                received = [f"{each['received']:,}" for each in said] + ["-", "-"]
+                counts_of = {each["role"]: f"{each['received']:,}" for each in said}
+                received = [counts_of.get(role, "-") for role in ROLES]
                 build = said[0]["build"] if said else "-"
-                table.add_row(name, *received[:2], "yes" if whole else "no", f"{seconds:.1f}", build)
+                table.add_row(name, *received, "yes" if whole else "no", f"{seconds:.1f}", build)
         finally:
             if cable:
                 counts = cable.cut()
             for holder in holders.values():
                 holder.communicate()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         f"{fate.delay * 1000:g} to {(fate.delay + fate.jitter) * 1000:g} ms each way, {fate.loss:.2%} lost, "
         f"{fate.reordering:.2%} ahead of their turn, MTU {options.mtu}, seed {options.seed}"
@@ -163,10 +167,14 @@ def main() -> int:
     parser.add_argument("--reordering", type=float, default=0.01, help="the part that overtakes the others")
     parser.add_argument("--mtu", type=int, default=700, help="bytes a packet")
     parser.add_argument("--seed", type=int, default=1, help="what is lost, late and out of order")
+    parser.add_argument("--limit", type=int, default=600, help="seconds for one connection, by default 600")
     parser.add_argument("--cable", action="store_true", help="do without netem")
     options = parser.parse_args()
-    if INSIDE in os.environ:
-        return measure(options)
+    return measure(options) if INSIDE in os.environ else enter_namespace()
+
+
+def enter_namespace() -> int:
+    """Begin again in a network namespace of our own; returns only if none can be made."""
     unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
     for needed in ([*unshare, "true"], ["ip", "-V"]):
         try:
@@ -175,7 +183,8 @@ def main() -> int:
             print(f"no network namespaces here: {exc}")
             return CANNOT
     command = [*unshare, sys.executable, "-m", "reliability.network", *sys.argv[1:]]
-    return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+    os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})
+    raise AssertionError("execvp(3) does not return")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """One end of a connection: sends what a seed gives and receives what the other end's seed gives, at the same time.
 
-    python -m reliability.peer server|client ADDRESS PORT BYTES [CERTIFICATES]
+    python -m reliability.peer server|client ADDRESS PORT BYTES SECONDS [CERTIFICATES]
 
-A server says `ready`, and each end says at last what it has received. CERTIFICATES is a folder with ca.pem and
-server.pem, for TLS.
+A server says `ready`, and each end says at last what it has received. After so many seconds it is ended by SIGALRM.
+CERTIFICATES is a folder with ca.pem and server.pem, for TLS.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import random
+import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ async def _connect(address: str, port: int, size: int, context: ssl.SSLContext |
 
 def main() -> None:
     """Be what the command line says."""
-    role, address, port, size, *folder = sys.argv[1:]
+    role, address, port, size, seconds, *folder = sys.argv[1:]
+    signal.alarm(int(seconds))  # also if the loop hangs
     context = None
     if folder:
         certificates = Path(folder[0])

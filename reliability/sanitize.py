@@ -37,10 +37,14 @@ TIMEOUT = 600
 
 
 def copy() -> None:
-    """The files that git does not ignore, in a folder of their own; what was built there before stays."""
+    """The files that git does not ignore, in a folder of their own; only what was built there before stays."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
+    names = set(filter(None, listed.split("\0")))
+    for old in COPY.rglob("*.py"):
+        if str(old.relative_to(COPY)) not in names:
+            old.unlink()
+    for name in names:
         source, target = ROOT / name, COPY / name
         if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

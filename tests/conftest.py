@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import garbage
 import pytest
+from resources import open_fds
 
 import epoll_loop
 
@@ -57,17 +58,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """pytest-asyncio's way to choose a loop, on every Python (policies go away in 3.16)."""
     return {"epoll_loop": epoll_loop.new_event_loop}
-
-
-def open_fds() -> dict[int, str]:
-    """The open descriptors of this process, each with what it points to."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:
-            pass  # the descriptor that listdir itself had open
-    return found
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import time
 from typing import Any
 
 import garbage
+from resources import resident
 
 import epoll_loop
 
@@ -41,14 +42,13 @@ class Idle(asyncio.Protocol):
         Idle.lost += 1
 
 
-def resident() -> int:
+def trimmed() -> int:
     """Bytes of memory, without what the C library keeps for the next time where it is asked to give it back."""
     garbage.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident()
 
 
 async def until(condition: Any) -> None:
@@ -66,7 +66,7 @@ async def cycle(number: int, port: int, count: int, tls: bool) -> dict[str, Any]
     clients = subprocess.Popen([sys.executable, __file__, "clients", *map(str, arguments)])
     try:
         await until(lambda: Idle.made == count or clients.poll() is not None)
-        most = resident()
+        most = trimmed()
     finally:
         clients.send_signal(signal.SIGKILL)
         clients.wait()
@@ -77,7 +77,7 @@ async def cycle(number: int, port: int, count: int, tls: bool) -> dict[str, Any]
         "made": Idle.made,
         "lost": Idle.lost,
         "most": most,
-        "bytes": resident(),
+        "bytes": trimmed(),
         "seconds": took,
         "descriptors": len(os.listdir("/proc/self/fd")),
         "objects": garbage.ours(),

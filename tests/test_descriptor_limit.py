@@ -7,34 +7,21 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from interpreter import PATIENCE
+from resources import limited, open_fds
 
 import epoll_loop
 
-LIMIT = 20  # seconds after which a wait has failed; nothing here takes one
+LIMIT = 20 * PATIENCE  # seconds after which a wait has failed; nothing here takes one
 MOST = 16  # descriptors: nothing here needs as many
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
-
-
-@contextlib.contextmanager
-def limited(more: int) -> Iterator[None]:
-    """Meanwhile no more than that many descriptors can be opened."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free
-    os.close(spare)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -141,10 +128,6 @@ CALLS: list[Call] = [
 UNIX = f"\0epoll_loop {os.getpid()}"
 
 
-def open_descriptors() -> set[str]:
-    return {name for name in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{name}").exists()}
-
-
 def says_so(exc: OSError) -> bool:
     """Whether it is EMFILE; the C library looks names up as well as it can, and has other words if it cannot."""
     if isinstance(exc, socket.gaierror):
@@ -162,7 +145,7 @@ async def test_with_one_more_each_time(call: Call, listening: socket.socket, rep
             stack.enter_context(socket.create_connection(listening.getsockname()))
         async with asyncio.timeout(LIMIT):
             await call(listening)  # what is imported and made once
-            before = open_descriptors()
+            before = set(open_fds())
             failed = []
             for more in range(MOST):
                 with limited(more):
@@ -170,7 +153,7 @@ async def test_with_one_more_each_time(call: Call, listening: socket.socket, rep
                         await call(listening)
                     except OSError as exc:
                         failed.append(exc)
-                assert open_descriptors() == before
+                assert set(open_fds()) == before
             await call(listening)
     assert 0 < len(failed) < MOST
     assert [exc for exc in failed if not says_so(exc)] == []

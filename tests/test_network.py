@@ -15,7 +15,7 @@ CANNOT = 77
 @pytest.mark.skipif(not (ROOT / "reliability").is_dir(), reason="only in a checkout")
 def test_a_bad_network():
     """Small packets, more of them lost than in a whole run: each loss is a stall, and the ends have to wait for it."""
-    command = [sys.executable, "-m", "reliability.network", "--megabytes=1", "--loss=0.01", "--cable"]
+    command = [sys.executable, "-m", "reliability.network", "--megabytes=1", "--loss=0.01", "--limit=20", "--cable"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     if done.returncode == CANNOT:
         pytest.skip(done.stdout.strip())

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from interpreter import PATIENCE
 from storm_files import Acceptor, Connection, File, Reader, ReaderAndWriter, Receiver, Writer
 
-LIMIT = 20  # seconds after which a wait has failed; nothing here takes one
 STEPS = int(os.environ.get("STEPS", "5000"))
+LIMIT = 20 * PATIENCE + STEPS / 100  # seconds after which a wait has failed; nothing here takes one
 FILES = 20
 BURST = 8  # files to which something happens at once
 KINDS: list[type[File]] = [Reader, Reader, Writer, ReaderAndWriter, Receiver, Acceptor, Connection]
@@ -28,7 +29,7 @@ KINDS: list[type[File]] = [Reader, Reader, Writer, ReaderAndWriter, Receiver, Ac
 BY_ANYBODY = {"poke": 8, "leave": 3, "duplicate": 2, "bury": 2, "hang_up": 1}
 BY_ITS_LOOP = {**BY_ANYBODY, "close": 2, "register": 1}
 
-pytestmark = pytest.mark.usefixtures("no_descriptor_left", "quick_switches")
+pytestmark = [pytest.mark.usefixtures("no_descriptor_left", "quick_switches"), pytest.mark.timeout(4 * LIMIT)]
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ class Storm:
         self.owners: dict[int, File] = {}
         self.wrongs: list[str] = []
         self.steps = 0
+        self.over = False  # something went wrong, or all is done
 
     def wrong(self, what: str) -> None:
         self.wrongs.append(what)
@@ -102,6 +104,8 @@ class Storm:
         rng = random.Random(seed)
         try:
             for _ in range(STEPS):
+                if self.over:
+                    return
                 self.step(rng, BY_ANYBODY, self.loop.call_soon_threadsafe)
                 if rng.random() < 0.2:
                     time.sleep(rng.random() / 2000)
@@ -128,7 +132,12 @@ class Storm:
                     file.poke()
             return self.files
 
-        await self.until(left)
+        try:
+            await self.until(left)
+        finally:
+            self.over = True
+            for thread in running:
+                thread.join()
 
     async def settle(self) -> None:
         """Whatever is open and watched is told of once more."""

@@ -20,7 +20,7 @@ cdef class Epoll(Poller):
     @cython.locals(count=int, i=int, size=int, fd=int, stale=int, mask=int, events="Event *", channels=list, channel=Channel, current=EpollSet)
     cpdef wait(self, double timeout)
     cpdef wake(self)
-    @cython.locals(channel=Channel, new=EpollSet, old=EpollSet, mask="unsigned int")
+    @cython.locals(channel=Channel, gone=list, new=EpollSet, old=EpollSet, mask="unsigned int")
     cpdef rebuild(self)
     cpdef after_fork(self)
     cpdef close(self)

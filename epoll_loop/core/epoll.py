@@ -35,6 +35,8 @@ _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 # Of a number that was closed: not open, open again as another file, open again as a file that epoll does not do.
 _UNKNOWN = (errno.EBADF, errno.ENOENT, errno.EPERM)
+# Of epoll_ctl(2): not even for a moment is there room for everything twice.
+_NO_ROOM = (errno.ENOMEM, errno.ENOSPC)
 
 
 class Epoll(Poller):
@@ -86,7 +88,10 @@ class Epoll(Poller):
 
     def wait(self, timeout: float) -> None:
         if self._postponed:
+            before = self._set
             self.rebuild()
+            if self._set is not before:
+                timeout = 0.0  # whoever was woken by that is on the ready queue by now
         current = self._set  # a signal handler in the middle of its wait() may make rebuild() replace it
         count = current.wait(timeout)
         events = current.events
@@ -121,30 +126,41 @@ class Epoll(Poller):
                     pass  # the counter is full: the loop is awake already (I24)
 
     def rebuild(self) -> None:
+        self._postponed = True  # until all is done: an interrupt, or no room for a second set, leaves the old one
         try:
             new = EpollSet()
         except OSError:
-            self._postponed = True  # no descriptor to be had
-            return
-        self._postponed = False
+            return  # no descriptor to be had
         old = self._set
+        gone = []
+        try:
+            new.add(self._waker, select.EPOLLIN | select.EPOLLET)
+            for channel in self._channels:
+                if channel is not None:
+                    mask = _mask_of(channel)
+                    try:
+                        new.add(channel.fd, mask)
+                        # Fails where the number is not that file any more. Asked last: another thread may close it
+                        # and open another file in this moment.
+                        old.modify(channel.fd, mask)
+                    except OSError as exc:
+                        if exc.errno in _NO_ROOM:
+                            raise
+                        gone.append(channel)
+        except OSError:
+            new.close()
+            return
         self._set = new
-        self._set.add(self._waker, select.EPOLLIN | select.EPOLLET)
+        self._postponed = False
+        for channel in gone:
+            self._forget(channel)
+            self._let_go(channel.fd)
         for channel in self._channels:
-            if channel is not None:
-                mask = _mask_of(channel)
-                if not channel.edge:
-                    channel.readable = channel.writable = False  # the new set says it again, if it is still true
-                try:
-                    self._set.add(channel.fd, mask)
-                    # Fails where the number is not that file any more. Asked last: another thread may close it and
-                    # open another file in this moment.
-                    old.modify(channel.fd, mask)
-                except OSError:
-                    self._forget(channel)
-                    self._let_go(channel.fd)
-                    if type(channel) is SocketWatch:
-                        channel.wake()  # its next try says what is wrong
+            if channel is not None and not channel.edge:
+                channel.readable = channel.writable = False  # the new set says it again, if it is still true
+        for channel in gone:
+            if type(channel) is SocketWatch:
+                channel.wake()  # its next try says what is wrong
         old.close()
 
     def after_fork(self) -> None:

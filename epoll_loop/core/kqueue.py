@@ -54,11 +54,12 @@ _inherited: list[Any] = []
 class Kqueue(Poller):
     """A kqueue, and a pair of sockets to interrupt its sleep."""
 
-    __slots__ = ("_fd", "_set", "_waker")
+    __slots__ = ("_fd", "_postponed", "_set", "_waker")
 
     def __init__(self) -> None:
         Poller.__init__(self)
         self._set = _kqueue()
+        self._postponed = False  # a rebuild()
         try:
             self._waker = Waker()
         except OSError:
@@ -80,7 +81,7 @@ class Kqueue(Poller):
                 self._displace(before)
             elif self._knows(fd):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self._register(channel, _filters_of(channel))
+        _register(self._set, channel, _filters_of(channel))
         # Whoever had the number before closed it behind our back (I1).
         self._enlist(channel)
 
@@ -91,8 +92,8 @@ class Kqueue(Poller):
         wanted = _filters_of(channel)
         there = _known(self._set, fd)
         missing = tuple([each for each in wanted if each not in there])
-        if there and missing:
-            self._register(channel, missing)
+        # What the file has not got is left out, as in _register(); EBADF shows below.
+        codes = _change(self._set, fd, _ADD, missing) if there and missing else []
         # Asked again: another thread may have closed the number, and opened another file, before that.
         left = _known(self._set, fd)
         if not there or not set(left).issuperset(there):
@@ -100,12 +101,17 @@ class Kqueue(Poller):
             self._forget(channel)
             return False
         unwanted = tuple([each for each in there if each not in wanted])
-        if unwanted:
+        if unwanted and errno.EPIPE not in codes:  # else to read stands for to write: see _register()
             _change(self._set, fd, _DELETE, unwanted)
         return True
 
     def wait(self, timeout: float) -> None:
         syscalls.check_signals()
+        if self._postponed:
+            before = self._set
+            self.rebuild()
+            if self._set is not before:
+                timeout = 0.0  # whoever was woken by that is on the ready queue by now
         events = self._set.control(None, _MAX_EVENTS, timeout if timeout >= 0 else None)
         channels = self._channels
         size = len(channels)
@@ -131,28 +137,35 @@ class Kqueue(Poller):
         self._waker.wake()
 
     def rebuild(self) -> None:
+        self._postponed = True  # until all is done: an interrupt leaves the old one
         try:
             new = _kqueue()
         except OSError:
-            return  # no descriptor to be had: what made us come here will come again
+            return  # no descriptor to be had
         old = self._set
-        self._set = new
-        _change(self._set, self._fd, _EDGE, _READING)
+        gone = []
+        _change(new, self._fd, _EDGE, _READING)
         for channel in self._channels:
             if channel is not None:
-                if not channel.edge:
-                    channel.readable = channel.writable = False  # the new set says it again, if it is still true
                 try:
-                    self._register(channel, _filters_of(channel))
+                    _register(new, channel, _filters_of(channel))
                     # Asked last: another thread may close the number and open another file in this moment.
                     known = bool(_known(old, channel.fd))
                 except OSError:
                     known = False
                 if not known:
-                    self._unregister(channel.fd)
-                    self._forget(channel)
-                    if type(channel) is SocketWatch:
-                        channel.wake()  # its next try says what is wrong
+                    gone.append(channel)
+        self._set = new
+        self._postponed = False
+        for channel in gone:
+            self._unregister(channel.fd)
+            self._forget(channel)
+        for channel in self._channels:
+            if channel is not None and not channel.edge:
+                channel.readable = channel.writable = False  # the new set says it again, if it is still true
+        for channel in gone:
+            if type(channel) is SocketWatch:
+                channel.wake()  # its next try says what is wrong
         old.close()
 
     def after_fork(self) -> None:
@@ -170,18 +183,6 @@ class Kqueue(Poller):
         """Return the descriptor of the kqueue."""
         return self._set.fileno()  # type: ignore[no-any-return]
 
-    def _register(self, channel: Channel, filters: tuple[int, ...]) -> None:
-        flags = _EDGE if channel.edge else _ADD
-        codes = _change(self._set, channel.fd, flags, filters)
-        if codes == [errno.EPIPE]:
-            # A pipe that nobody reads any more: to write can not be waited for, to read can, and says EOF.
-            codes = _change(self._set, channel.fd, flags, _READING)
-        wrong = [code for code in codes if code and code not in _ONE_SIDED]
-        if wrong or 0 not in codes:
-            self._unregister(channel.fd)
-            code = wrong[0] if wrong else errno.EPERM  # as epoll says it
-            raise OSError(code, os.strerror(code))
-
     def _displace(self, watch: SocketWatch) -> None:
         self._forget(watch)
         watch.wake()
@@ -194,10 +195,24 @@ class Kqueue(Poller):
         # ENOENT: closed behind our back, or not both were there. EBADF: closed and not open again.
         _change(self._set, fd, _DELETE, _BOTH)
 
+
 def _change(queue: Any, fd: int, flags: int, filters: tuple[int, ...]) -> list[int]:
     """Make a change for one filter or both; return an errno for each, or 0."""
     changes = [_kevent(fd, filter_, flags | _RECEIPT) for filter_ in filters]
     return [receipt.data for receipt in queue.control(changes, len(changes), 0)]
+
+
+def _register(queue: Any, channel: Channel, filters: tuple[int, ...]) -> None:
+    flags = _EDGE if channel.edge else _ADD
+    codes = _change(queue, channel.fd, flags, filters)
+    if codes == [errno.EPIPE]:
+        # A pipe that nobody reads any more: to write can not be waited for, to read can, and says EOF.
+        codes = _change(queue, channel.fd, flags, _READING)
+    wrong = [code for code in codes if code and code not in _ONE_SIDED]
+    if wrong or 0 not in codes:
+        _change(queue, channel.fd, _DELETE, _BOTH)
+        code = wrong[0] if wrong else errno.EPERM  # as epoll says it
+        raise OSError(code, os.strerror(code))
 
 
 def _filters_of(channel: Channel) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ def _ask_select(asked: _Asked, timeout: float) -> _Asked:
         readable, writable, failed = select.select(readers, writers, writers, timeout if timeout >= 0 else None)
     except OSError as exc:
         closed = [(fd, 0) for fd, _ in asked if not _is_open(fd)]
-        if not closed and exc.errno != errno.EBADF:
+        if not closed and exc.errno not in (errno.EBADF, errno.ENOTSOCK):  # the second is Windows'
             raise
         return closed  # none: another thread has opened the number again meanwhile
     found = dict.fromkeys(writable, WRITE)

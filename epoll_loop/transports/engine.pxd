@@ -47,3 +47,4 @@ cdef class Nested(Engine):
     cdef _hand_on(self)
     cdef _count(self)
     cpdef bint shutdown(self) except *
+    cdef bint _shut_down_inner(self) except *

@@ -249,13 +249,20 @@ class Nested(Engine):
         self.unsent += self._inner.unsent
 
     def shutdown(self) -> bool:
-        if not Engine.shutdown(self):
-            return False
-        self._hand_on()
-        done = self._inner.shutdown()
+        try:
+            if not Engine.shutdown(self):
+                return False
+        except ssl.SSLError:
+            self._shut_down_inner()
+            raise
+        done = self._shut_down_inner()
         self.pending = False
         self._count()
         return done
+
+    def _shut_down_inner(self) -> bool:
+        self._hand_on()
+        return self._inner.shutdown()
 
 
 def _forgetful(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -312,6 +312,20 @@ def test_recover_has_everything_reported_again(poller, pair, pipe):
     assert later.readable
 
 
+def test_recover_forgets_what_was_marked_for_a_watch(loop, pair):
+    """The kernel says again what is still true."""
+    ours, peer = pair
+    calls = []
+    loop.add_reader(ours, calls.append, "called")
+    peer.send(b"x")
+    loop._poller.wait(-1)
+    ours.recv(1)
+    loop._poller.recover()
+    turn(loop)
+    turn(loop)
+    assert calls == []
+
+
 def test_recover_costs_no_descriptor(poller, pair):
     watch(poller, pair[0].fileno())
     before = len(os.listdir("/proc/self/fd"))
@@ -453,6 +467,18 @@ def test_recover_forgets_no_readiness(loop, pair):
     turn(loop)
 
 
+def test_a_pipe_without_a_reader_is_asked_for_twice(loop, pipe):
+    """Kqueue refuses to wait for that, and takes reading for it, which says EOF."""
+    reader, writer = pipe()
+    os.close(reader)
+    calls = []
+    loop.add_writer(writer, calls.append, "first")
+    loop.add_writer(writer, lambda: calls.append("second") or loop.remove_writer(writer))
+    turn(loop)
+    turn(loop)
+    assert calls == ["second"]
+
+
 def test_half_of_a_watch_goes_and_comes_back(loop, pair):
     ours, peer = pair
     calls = []
@@ -468,29 +494,7 @@ def test_half_of_a_watch_goes_and_comes_back(loop, pair):
     assert "room" in calls
 
 
-# --- what kqueue and the level-triggered calls have of their own
-
-
-def test_kqueue_deletes_nothing_of_the_next_owners(pipe):
-    poller = Kqueue()
-    reader, _ = pipe()
-    channel = watch(poller, reader)
-    os.close(reader)
-    again, writer = pipe(reader)
-    poller.remove(channel)  # ENOENT, twice
-    new = watch(poller, again)
-    os.write(writer, b"x")
-    poller.wait(-1)
-    assert new.readable
-    poller.close()
-
-
-def test_kqueue_refuses_a_device_as_epoll_does():
-    poller = Kqueue()
-    with open(os.devnull) as null, pytest.raises(PermissionError):
-        poller.add(Channel(null.fileno()), True)
-    assert poller.channels() == []
-    poller.close()
+# --- what the level-triggered calls have of their own
 
 
 @pytest.mark.parametrize("new_poller", [new_poll, new_select], ids=["poll", "select"], indirect=True)

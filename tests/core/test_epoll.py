@@ -1,5 +1,7 @@
 """The back end by itself: one registration, remembered readiness, wake-ups, and descriptors that others have closed."""
 
+import asyncio
+import errno
 import os
 import resource
 import select
@@ -7,6 +9,7 @@ import socket
 
 import pytest
 from pollers import watch
+from resources import limited
 
 import epoll_loop
 from epoll_loop.core import kernel
@@ -262,12 +265,8 @@ def test_what_a_duplicate_reports_when_no_descriptor_was_left_for_a_new_set(loop
     os.close(reader)
     again, new_writer = pipe(reader)
     calls = []
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
+    with limited(0):
         loop.add_reader(again, calls.append, "called")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     os.write(writer, b"for the old one")
     loop.call_soon(loop.stop)
     loop.run_forever()
@@ -278,6 +277,59 @@ def test_what_a_duplicate_reports_when_no_descriptor_was_left_for_a_new_set(loop
     assert calls == ["called"]
     loop.remove_reader(again)
     os.close(duplicate)
+
+
+def test_who_is_woken_by_a_rebuild_that_was_put_off(loop, pair, pipe):
+    """The loop does not go to sleep with a coroutine to run."""
+    ours, _ = pair
+
+    async def main():
+        receiving = asyncio.ensure_future(loop.sock_recv(ours, 1))
+        await asyncio.sleep(0)
+        reader, _ = pipe()
+        loop.add_reader(reader, print)
+        duplicate = os.dup(reader)
+        os.close(reader)
+        again, _ = pipe(reader)
+        with limited(0):
+            loop.add_reader(again, print)
+        ours.close()
+        with pytest.raises(OSError, match="Bad file"):
+            await receiving
+        loop.remove_reader(again)
+        os.close(duplicate)
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(epoll_loop.COMPILED, reason="what is compiled can not be replaced")
+@pytest.mark.parametrize("exc", [OSError(errno.ENOSPC, "no watches left"), KeyboardInterrupt()], ids=repr)
+def test_a_rebuild_that_fails_half_way_loses_nobody(poller, pair, monkeypatch, exc):
+    """Everything counts twice for as long as there are two sets: see max_user_watches of epoll(7)."""
+    ours, peer = pair
+    channel = watch(poller, ours.fileno())
+    poller.wait(0)
+    add = EpollSet.add
+    errors = [exc] * (1 if isinstance(exc, KeyboardInterrupt) else 9)
+
+    def fail(self, fd, mask):
+        if fd == ours.fileno() and errors:
+            raise errors.pop()
+        add(self, fd, mask)
+
+    monkeypatch.setattr(EpollSet, "add", fail)
+    try:
+        poller.rebuild()
+    except KeyboardInterrupt:
+        pass
+    assert channel.armed
+    peer.send(b"x")
+    poller.wait(-1)
+    assert channel.readable
+    monkeypatch.undo()
+    poller.wait(0)  # now it is made up for
+    assert in_kernel(poller, ours.fileno())
+    poller.remove(channel)
 
 
 def test_removing_a_number_that_is_a_regular_file_now(poller, pipe, tmp_path):

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import errors
 import garbage
+from resources import open_fds
 
 if sys.argv[2] == "injected":
     import injected
@@ -43,19 +44,9 @@ import epoll_loop
 DEPTH = int(os.environ.get("DEPTH", "1"))
 
 
-def descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:
-            pass  # that of listdir itself
-    return found
-
-
 def run(program: programs.Program, call: str, number: int, answer: int) -> dict[str, Any]:
     """What one fault did to a program, and what it left."""
-    fds, objects = descriptors(), garbage.ours()
+    fds, objects = open_fds(), garbage.ours()
     programs.connections.clear()
     reported: list[dict[str, Any]] = []
     late: list[int] = []
@@ -91,7 +82,7 @@ def run(program: programs.Program, call: str, number: int, answer: int) -> dict[
     reported.clear()
     programs.connections.clear()
     garbage.collect()
-    result["descriptors"] = sorted(descriptors().items() - fds.items())
+    result["descriptors"] = sorted(open_fds().items() - fds.items())
     grown = {name: count for name, count in garbage.ours().items() if count > objects.get(name, 0)}
     result["objects"] = grown if garbage.COUNTED else {}  # else the collector decides when
     return result

@@ -168,6 +168,15 @@ async def test_in_the_middle_of_what_the_peer_has_sent(link: tls.Link) -> None:
         assert protocol.data == tls.pattern(100)
 
 
+async def test_what_comes_after_close_is_not_sent(link: tls.Link) -> None:
+    protocol = tls.Recorder()
+    async with link(protocol) as peer:
+        protocol.transport.write(tls.pattern(tls.LARGE))
+        protocol.transport.close()
+        protocol.transport.writelines([b"late", b"later"])
+        assert await tls.read(peer) == tls.pattern(tls.LARGE)
+
+
 def block(protocol: Any) -> None:
     """Write until the protocol is told to stop."""
     while "pause_writing" not in protocol.calls:

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import itertools
 import random
-import resource
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ import tls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interpreter import memory_counts
+from resources import resident
 
 import epoll_loop
 
@@ -56,11 +55,6 @@ async def test_a_peer_that_does_not_read(link: tls.Link) -> None:
         assert protocol.transport.get_write_buffer_size() <= low
         marks = [name for name in protocol.calls if "writing" in name]
         assert marks[:2] == ["pause_writing", "resume_writing"]
-
-
-def resident() -> int:
-    """The bytes of memory that the process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @ours

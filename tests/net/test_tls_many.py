@@ -16,6 +16,7 @@ import garbage
 import pytest
 import tls
 from interpreter import memory_counts
+from resources import resident
 
 import epoll_loop.net.tls
 
@@ -53,12 +54,6 @@ WAYS: list[Callable[[Any, ssl.SSLContext], None]] = [talk, reset, leave, fail]
 def objects() -> collections.Counter[str]:
     garbage.collect()
     return collections.Counter(type(found).__qualname__ for found in gc.get_objects())
-
-
-def resident() -> int:
-    """Bytes of memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @memory_counts

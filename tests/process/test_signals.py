@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+from resources import open_fds
 
 import epoll_loop
 
@@ -501,17 +502,12 @@ def test_costs_no_descriptor(loop):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def open_fds():
-    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
-    return {fd for fd in numbers if os.path.exists(f"/proc/self/fd/{fd}")}  # without that of listdir() itself
-
-
 @OURS
 def test_closed_in_another_thread_no_stranger_gets_the_signals(loop):
     """The C handler goes on writing to a number, which only the main thread can take from it."""
-    before = open_fds()
+    before = set(open_fds())
     loop.add_signal_handler(ONE, print)
-    ours = open_fds() - before
+    ours = set(open_fds()) - before
     assert error_in_a_thread(loop.close) == []
     strangers = [sock for _ in range(4) for sock in socket.socketpair()]
     try:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from unittest import mock
 
 import pytest
 from children import children, until
+from resources import limited
 
 import epoll_loop
 from epoll_loop.core import kernel
@@ -239,20 +239,15 @@ async def test_somebody_elses_children_are_left_alone():
 @pytest.mark.parametrize("pipes", [{}, {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}], ids=["none", "three"])
 async def test_no_descriptor_left_for_it(pipes):
     """At each number of descriptors that may still be opened: it works or it fails, and nothing is left either way."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = os.open(os.devnull, os.O_RDONLY)
-    os.close(spare)
     errors = []
     for more in range(14):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + more, hard))
-        try:
-            process = await asyncio.create_subprocess_exec("true", **pipes)
-            assert await process.wait() == 0
-            await process.communicate()
-        except OSError as exc:
-            errors.append(exc.errno)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with limited(more):
+            try:
+                process = await asyncio.create_subprocess_exec("true", **pipes)
+                assert await process.wait() == 0
+                await process.communicate()
+            except OSError as exc:
+                errors.append(exc.errno)
     assert set(errors) == {errno.EMFILE}
     assert len(errors) < 14
 

@@ -65,6 +65,7 @@ async def test_the_end_waits_for_what_is_queued(kind: Kind, verb: str) -> None:
         transport.close()
         transport.write_eof()
         transport.write(b"too late")
+        transport.writelines([b"too", b"late"])
         await wire.turns()
         assert protocol.lost is protocol
         assert await read(peer, size) == wire.pattern(size)
