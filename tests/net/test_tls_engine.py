@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tls
 
 import epoll_loop
 from epoll_loop.net.tls import ENGINES, WHY_NOT_DIRECT
+from epoll_loop.transports.engine import Engine, Nested
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
@@ -88,3 +90,46 @@ async def test_the_object_is_used_by_hand(link: tls.Link) -> None:
         assert await tls.read(peer, 7) == b"one two"
         await asyncio.to_thread(peer.sendall, b"three")
         assert await protocol.until_data(5) == b"three"
+
+
+def shake_hands(*ends: tuple[Engine, socket.socket]) -> None:
+    done = [False]
+    while not all(done):
+        done = []
+        for engine, sock in ends:
+            engine.fill(sock, sock.fileno())
+            done.append(engine.handshake())
+            send_all(engine, sock)
+
+
+def send_all(engine: Engine, sock: socket.socket) -> None:
+    while engine.unsent and engine.flush(sock, sock.fileno()) > 0:
+        pass
+
+
+def test_both_layers_say_goodbye_to_a_peer_that_sends_on(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        peer.setblocking(False)
+        inner, inner_peer = Engine(server_context, True, None), Engine(client_context, False, "localhost")
+        shake_hands((inner, ours), (inner_peer, peer))
+        outer = Nested(server_context, True, None, inner)
+        outer_peer = Nested(client_context, False, "localhost", inner_peer)
+        shake_hands((outer, ours), (outer_peer, peer))
+        outer_peer.write(bytes(50_000), 0)
+        send_all(outer_peer, peer)
+        outer.fill(ours, ours.fileno())
+        with pytest.raises(ssl.SSLError):
+            outer.shutdown()
+        send_all(outer, ours)
+        ours.close()
+        plain: list[bytes | None] = []
+        while inner_peer.fill(peer, peer.fileno()) > 0:
+            while inner_peer.pending:
+                plain.append(inner_peer.read())
+                if plain[-1] == b"":
+                    return
+        raise AssertionError(f"no goodbye of the inner layer among {plain}")
