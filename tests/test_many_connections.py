@@ -12,6 +12,7 @@ from pathlib import Path
 
 import garbage
 import pytest
+from interpreter import memory_counts
 from pollers import POLLER
 
 import epoll_loop
@@ -35,6 +36,7 @@ pytestmark = [
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["plain", "tls"])
+@memory_counts
 def test_all_dropped_at_once_and_again(kind: str) -> None:
     count = CONNECTIONS if kind == "plain" else min(CONNECTIONS // 4, 500)
     if POLLER == "select":
