@@ -15,14 +15,42 @@ if TYPE_CHECKING:
     from epoll_loop.loop import Loop
     from epoll_loop.net.tls import TLS_ENGINE
     from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
+    from epoll_loop.serving.addresses import Address
+    from epoll_loop.serving.events import Events
+    from epoll_loop.serving.framing import delimiter, length_prefix
+    from epoll_loop.serving.run import serve, start_serving
+    from epoll_loop.serving.server import Serving
+    from epoll_loop.transports.conn import Action, Conn
 
-__all__ = ["COMPILED", "POLLER", "TLS_ENGINE", "EventLoopPolicy", "Loop", "install", "new_event_loop", "run"]
+__all__ = [
+    "COMPILED",
+    "POLLER",
+    "TLS_ENGINE",
+    "Action",
+    "Address",
+    "Conn",
+    "EventLoopPolicy",
+    "Events",
+    "Loop",
+    "Serving",
+    "delimiter",
+    "install",
+    "length_prefix",
+    "new_event_loop",
+    "run",
+    "serve",
+    "start_serving",
+]
 __version__ = "0.1.0"
 
 # Where the names are that are imported when somebody asks for one: pytest imports the package for its plugin in every
 # environment that has it, and Python 3.16 has no policy to import.
 _PLACES = {"Loop": "loop", "POLLER": "core.backend", "TLS_ENGINE": "net.tls"}
 _PLACES |= dict.fromkeys(("EventLoopPolicy", "install", "new_event_loop", "run"), "policy")
+_PLACES |= dict.fromkeys(("serve", "start_serving"), "serving.run")
+_PLACES |= dict.fromkeys(("delimiter", "length_prefix"), "serving.framing")
+_PLACES |= {"Address": "serving.addresses", "Events": "serving.events", "Serving": "serving.server"}
+_PLACES |= dict.fromkeys(("Action", "Conn"), "transports.conn")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""The callback server: `serve(Events(), "tcp://…", …)`, beside asyncio's protocols and on the same loop."""

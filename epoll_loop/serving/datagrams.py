@@ -1,0 +1,74 @@
+"""Datagrams of a UDP address: each is told of with the peer that it came from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from epoll_loop.transports.conn import Action, parts_of
+
+
+class Peer:
+    """What `Events.data()` has in the place of a connection: who has sent a datagram. A new one for each datagram."""
+
+    __slots__ = ("_endpoint", "address_index", "context", "remote_address")
+
+    def __init__(self, endpoint: Endpoint, remote_address: Any) -> None:
+        self._endpoint = endpoint
+        self.address_index = endpoint.index
+        self.context: Any = None
+        self.remote_address = remote_address
+
+    @property
+    def local_address(self) -> Any:
+        """The address that is served, in the form of the `socket` module."""
+        return self._endpoint.transport.get_extra_info("sockname")
+
+    def write(self, data: Any) -> None:
+        """Send a datagram back. In the loop's thread only."""
+        self._endpoint.send(data, self.remote_address)
+
+    def wake(self) -> None:
+        """Have `Events.data(peer, b"")` called in the loop's thread. May be called in any thread."""
+        self._endpoint.server.call(self._endpoint.tell, self, b"")
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    """The protocol of a UDP address."""
+
+    def __init__(self, server: Any, index: int) -> None:
+        self.server = server
+        self.index = index
+        self._data = server.events.data
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self.tell(Peer(self, address), data)
+
+    def tell(self, peer: Peer, data: bytes) -> None:
+        """Call `Events.data()`; what goes wrong there costs its answer, and nothing else."""
+        try:
+            out = self._data(peer, data)
+            if out is not None:
+                self._answer(peer, out)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.server.report("Events.data() failed for a datagram", exc)
+
+    def _answer(self, peer: Peer, out: Any) -> None:
+        data, action = parts_of(out)
+        if data is not None:
+            self.send(data, peer.remote_address)
+        if action is Action.SHUTDOWN:
+            self.server.shutdown()
+        elif action is not Action.NONE:
+            raise TypeError(f"{action} of a datagram, which has no connection")
+
+    def send(self, data: Any, address: Any) -> None:
+        """Send a datagram."""
+        if self.server.pre_write is not None:
+            self.server.pre_write()
+        self.transport.sendto(data, address)

@@ -1,0 +1,55 @@
+"""Events: the callbacks of a server."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from epoll_loop.serving.framing import Framing
+from epoll_loop.transports.conn import Action, Conn
+
+Bytes = bytes | bytearray | memoryview
+Answer = Bytes | Action | tuple[Bytes | None, Action] | None
+"""What a callback returns: bytes to send, an `Action`, both, or nothing."""
+
+
+class Events:
+    """What a server is told. All of it happens in the thread of the connection's loop; a subclass has what it needs.
+
+    An exception out of a callback of a connection closes that connection; it is reported to the loop's exception
+    handler, and the other connections are served. So is a TypeError where a callback returns something else.
+    """
+
+    framing: Framing | None = None
+    """What makes messages of the stream, so that `data()` gets whole ones; see `delimiter()` and `length_prefix()`."""
+
+    def serving(self, server: Any) -> Action | None:
+        """A `Serving` listens, on its `addresses`. An exception ends it."""
+
+    def opened(self, conn: Conn) -> Answer:
+        """A connection was accepted. Its options are set here: `conn.keep_alive()`, `conn.reuse_input_buffer()`."""
+
+    def data(self, conn: Conn, data: Any) -> Answer:
+        """Bytes have come, or none after `conn.wake()`; of a UDP address, a datagram.
+
+        bytes, or a memoryview that is valid in this call only, after `conn.reuse_input_buffer()`.
+        """
+
+    def closed(self, conn: Conn, error: BaseException | None) -> Action | None:
+        """A connection is gone: None after an end in good order, TimeoutError after a timeout, or an OSError."""
+
+    def detached(self, conn: Conn, sock: socket.socket) -> Action | None:
+        """A connection was given up by `Action.DETACH`: its socket is yours now, blocking. No `closed()` follows."""
+        sock.close()
+        return None
+
+    def pre_write(self) -> None:
+        """Bytes are about to be handed to a connection."""
+
+    def tick(self) -> float | tuple[float, Action] | None:
+        """Called once the server listens, and again after as many seconds as it returns; None: never again."""
+
+
+def overrides(events: Events, name: str) -> bool:
+    """Return whether a callback is not the one of `Events`, which does nothing."""
+    return getattr(type(events), name, None) is not getattr(Events, name) or name in getattr(events, "__dict__", {})

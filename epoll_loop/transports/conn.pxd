@@ -1,0 +1,52 @@
+cimport cython
+
+from epoll_loop.core cimport syscalls
+from epoll_loop.transports.stream cimport StreamTransport
+
+cdef Py_ssize_t _INPUT_SIZE
+
+
+cpdef tuple parts_of(out)
+
+
+cdef class Conn:
+    cdef object __weakref__
+    cdef object _data
+    cdef bint _detaching
+    cdef object _error
+    cdef object _pre_write
+    cdef public object _server
+    cdef StreamTransport _transport
+    cdef Py_ssize_t _waiting
+    cdef readonly int address_index
+    cdef public object context
+    cdef public int idle
+    cdef public int stuck
+
+    cpdef connection_made(self, StreamTransport transport)
+    cpdef data_received(self, data)
+    cpdef eof_received(self)
+    cpdef pause_writing(self)
+    cpdef resume_writing(self)
+    cpdef connection_lost(self, exc)
+    cpdef answer(self, out)
+    @cython.locals(transport=StreamTransport)
+    cpdef write(self, data)
+    @cython.locals(transport=StreamTransport)
+    cpdef _woken(self)
+    @cython.locals(transport=StreamTransport)
+    cpdef detach(self)
+    @cython.locals(transport=StreamTransport)
+    cdef _detach(self)
+    @cython.locals(transport=StreamTransport)
+    cpdef bint is_open(self)
+    cdef StreamTransport _open(self)
+
+
+cdef class _Reader:
+    cdef object _buffer
+    cdef Conn _conn
+
+    cpdef get_buffer(self, hint)
+    @cython.locals(conn=Conn)
+    cpdef buffer_updated(self, count)

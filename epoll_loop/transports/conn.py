@@ -1,0 +1,318 @@
+"""Conn: a connection of the callback server, told of by `Events` and not by a protocol of its own.
+
+To its transport it is the protocol. What a callback returns is done here: bytes are sent, an `Action` is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import socket
+from typing import Any
+
+from epoll_loop.core import syscalls
+from epoll_loop.transports.stream import StreamTransport
+from epoll_loop.transports.tls import TLSTransport
+
+_INPUT_SIZE = syscalls.RECV_SIZE
+
+
+class Action(enum.Enum):
+    """What a callback wants done when the bytes that it returns with it are on their way."""
+
+    NONE = "none"
+    DETACH = "detach"
+    """Give the connection away: `Events.detached()` gets its socket."""
+    CLOSE = "close"
+    """Send what is queued, then close the connection."""
+    SHUTDOWN = "shutdown"
+    """End the server."""
+
+
+def parts_of(out: Any) -> tuple[Any, Action]:
+    """Take apart what a callback has returned: bytes to send, or None, and an `Action`. TypeError if it is neither."""
+    if type(out) is Action:
+        return None, out
+    data, action = out if type(out) is tuple and len(out) == 2 else (out, Action.NONE)
+    if type(action) is not Action or not (data is None or isinstance(data, (bytes, bytearray, memoryview))):
+        raise TypeError(f"a callback returned {out!r}, which is not bytes, an Action, both, or None")
+    return data, action
+
+
+class Conn:
+    """A connection. Its `context` is for whoever serves, to keep something there."""
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_detaching",
+        "_error",
+        "_pre_write",
+        "_server",
+        "_transport",
+        "_waiting",
+        "address_index",
+        "context",
+        "idle",
+        "stuck",
+    )
+
+    def __init__(self, server: Any, address_index: int) -> None:
+        self._server = server
+        self._data = server.data()
+        self._pre_write = server.pre_write
+        self._transport: StreamTransport | None = None
+        self._detaching = False
+        self._error: BaseException | None = None  # why the server has closed it
+        self._waiting = 0  # bytes that were queued when the server looked
+        self.address_index = address_index
+        """Which of the addresses that are served it came to."""
+        self.context: Any = None
+        self.idle = 0  # how often the server has looked since something came or went
+        self.stuck = 0  # and since the peer took a part of what waits for it
+
+    # What the transport tells
+
+    def connection_made(self, transport: StreamTransport) -> None:
+        self._transport = transport
+        try:
+            self.answer(self._server.opened(self))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # asyncio reports what comes out of here, and keeps the connection.
+            self._error = exc
+            transport._fatal_error(exc, "Fatal error: Events.opened() failed.")
+
+    def data_received(self, data: bytes) -> None:
+        self.idle = 0
+        out = self._data(self, data)
+        if out is not None:
+            self.answer(out)
+
+    def eof_received(self) -> None:
+        """Let the transport close, with what is queued."""
+
+    def pause_writing(self) -> None:
+        # Nothing more is read of a peer that does not read: what is kept for it stays bounded.
+        self._transport.pause_reading()  # type: ignore[union-attr]
+
+    def resume_writing(self) -> None:
+        if self._detaching:
+            self._detach()
+        else:
+            self._transport.resume_reading()  # type: ignore[union-attr]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._transport is not None:  # else it was given up
+            self._transport = None
+            self._server.lost(self, exc if self._error is None else self._error)
+
+    # What the program does
+
+    def answer(self, out: Any) -> None:
+        """Do what a callback has returned. TypeError, see `parts_of()`."""
+        if type(out) is bytes:
+            if out:
+                self.write(out)
+            return
+        data, action = parts_of(out)
+        if data is not None:
+            self.write(data)
+        if action is Action.CLOSE:
+            self.close()
+        elif action is Action.DETACH:
+            self.detach()
+        elif action is Action.SHUTDOWN:
+            self._server.shutdown()
+
+    def write(self, data: Any) -> None:
+        """Send bytes with this iteration, in order. TypeError if it is not bytes-like. In the loop's thread only."""
+        transport = self._transport
+        if transport is None:
+            return  # it is not open yet, or not ours any more
+        if self._pre_write is not None:
+            self._pre_write()
+        self.idle = 0
+        transport.write(data)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Send what is queued, then close; `Events.closed()` gets `error`. In the loop's thread only."""
+        if self._transport is not None:
+            self._error = self._error or error
+            self._transport.close()
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Close at once, and drop what the kernel does not take now. See `close()`."""
+        if self._transport is not None:
+            self._error = self._error or error
+            self._transport.abort()
+
+    def is_open(self) -> bool:
+        """Return whether there is a connection that is not closing, and was not given away."""
+        transport = self._transport
+        return transport is not None and not transport._closing and not self._detaching
+
+    def queued(self) -> int:
+        """Return how many bytes wait for the peer to take them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def waits(self) -> bool:
+        """Return whether something is queued of which the peer has taken nothing since this was asked last."""
+        size = self.queued()
+        before, self._waiting = self._waiting, size
+        return 0 < before <= size
+
+    def wake(self) -> None:
+        """Have `Events.data(conn, b"")` called in the loop's thread. May be called in any thread."""
+        self._server.call(self._woken)
+
+    def _woken(self) -> None:
+        transport = self._transport
+        if transport is None or transport._closing:
+            return
+        try:
+            self.data_received(b"")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            transport._fatal_error(exc, "Fatal error: Events.data() failed.")
+
+    def upgrade(self, protocol: Any, data: bytes = b"") -> Any:
+        """Hand the connection over to an asyncio protocol, and return its transport.
+
+        The protocol gets `connection_made()`, and then `data`: what a callback has been given and has not used.
+        RuntimeError if the connection is not open.
+        """
+        transport = self._open()
+        self._server.forget(self)
+        self._transport = None
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if data and isinstance(protocol, asyncio.BufferedProtocol):
+            _fill(protocol, data)
+        elif data:
+            protocol.data_received(data)
+        return transport
+
+    def detach(self) -> None:
+        """Give the socket to `Events.detached()`, blocking, when all that is queued is sent.
+
+        RuntimeError if the connection is not open, or has TLS: the socket alone would be of no use.
+        """
+        transport = self._open()
+        if isinstance(transport, TLSTransport):
+            raise RuntimeError("a connection with TLS can not be detached")
+        self._detaching = True
+        transport.pause_reading()
+        transport.set_write_buffer_limits(0)
+        transport.flush()
+        if transport.get_write_buffer_size() == 0:
+            self._detach()
+
+    def _detach(self) -> None:
+        transport = self._transport
+        if transport is None or transport._closing:
+            return  # lost meanwhile, which closed() is told
+        # With a number of its own the connection outlives that of the transport.
+        sock = socket.socket(fileno=os.dup(transport.fd))
+        sock.setblocking(True)
+        self._server.forget(self)
+        self._transport = None
+        transport.abort()
+        self._server.detached(self, sock)
+
+    def _open(self) -> StreamTransport:
+        if not self.is_open():
+            raise RuntimeError("the connection is not open")
+        return self._transport  # type: ignore[return-value]
+
+    # What is known of it, and its options
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What the transport knows: "peername", "socket", "ssl_object" and so on. See asyncio's transports."""
+        return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+    @property
+    def local_address(self) -> Any:
+        """The address of this end, in the form of the `socket` module."""
+        return self.get_extra_info("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """The address of the peer, in the form of the `socket` module."""
+        return self.get_extra_info("peername")
+
+    def keep_alive(self, seconds: float | None) -> None:
+        """Have the kernel ask a silent TCP peer whether it is there, every so many seconds; None: not at all.
+
+        See SO_KEEPALIVE of socket(7) and TCP_KEEPIDLE of tcp(7). OSError if it is not a TCP connection.
+        """
+        sock = self._open()._socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds is not None)
+        if seconds is not None:
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):  # the second is the first one's, on macOS
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, round(seconds)))
+
+    def reuse_input_buffer(self) -> None:
+        """Have `Events.data()` called with a memoryview of a buffer that all connections share: valid in it only."""
+        self._open().set_protocol(_Reader(self))
+
+    def __repr__(self) -> str:
+        return f"<Conn {self._transport!r}>"
+
+
+class _Reader:
+    """In the place of a connection: reads into the buffer that is used again."""
+
+    __slots__ = ("_buffer", "_conn")
+
+    def __init__(self, conn: Conn) -> None:
+        self._conn = conn
+        self._buffer = conn._server.buffer
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return asyncio.BufferedProtocol
+
+    def get_buffer(self, hint: int) -> Any:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        conn = self._conn
+        conn.idle = 0
+        with memoryview(self._buffer)[:count] as data:
+            out = conn._data(conn, data)
+            if out is not None:
+                conn.answer(out)  # which copies, should it be this same memory
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        self._conn.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._conn.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._conn.connection_lost(exc)
+
+
+def new_buffer() -> bytearray:
+    """The buffer of a server's connections that use it again."""
+    return bytearray(_INPUT_SIZE)
+
+
+def _fill(protocol: Any, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        buffer = memoryview(protocol.get_buffer(len(rest))).cast("B")
+        count = min(len(buffer), len(rest))
+        if not count:
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        buffer[:count] = rest[:count]
+        protocol.buffer_updated(count)
+        rest = rest[count:]

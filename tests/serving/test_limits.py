@@ -1,0 +1,205 @@
+"""What a server bounds: time, memory, and its own end."""
+
+import asyncio
+import itertools
+import ssl
+
+import pytest
+import tls
+from conftest import LIMIT, Recording
+
+import epoll_loop
+from epoll_loop import Action
+
+pytestmark = pytest.mark.usefixtures("no_descriptor_left")
+TCP = "tcp://127.0.0.1:0"
+
+
+async def test_an_idle_connection_is_closed(connect):
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP, idle_timeout=0.05) as server:
+        client = await connect(server.addresses[0])
+        assert await client.rest() == b""
+        await events.until(lambda: "closed" in events.names())
+    assert type(events.told[-1][1]) is TimeoutError
+
+
+async def test_one_that_talks_is_not(connect):
+    """Each of the answers comes before the time is over, and all together take several times as long."""
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP, idle_timeout=0.4) as server:
+        client = await connect(server.addresses[0])
+        for _ in range(20):
+            assert await client.say(b"x") == b"x"
+            await asyncio.sleep(0.05)
+    assert "closed" not in events.names()[:21]
+
+
+async def test_a_peer_that_takes_nothing_is_dropped(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: bytes(50_000_000)
+    async with await epoll_loop.start_serving(events, TCP, write_timeout=0.05) as server:
+        client = await connect(server.addresses[0])
+        client.writer.transport.pause_reading()
+        client.writer.write(b"go")
+        await events.until(lambda: "closed" in events.names())
+    assert type(events.told[-1][1]) is TimeoutError
+    client.writer.transport.abort()
+
+
+async def test_a_peer_that_does_not_read_costs_bounded_memory(connect):
+    """It writes on and on; what it is to get back is not kept for it."""
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.transport.pause_reading()
+        client.writer.transport.set_write_buffer_limits(0)
+        size = 0
+        conn = None
+        for number in itertools.count():
+            client.writer.write(bytes(65536))
+            size += 65536
+            try:
+                async with asyncio.timeout(0.3):
+                    await client.writer.drain()
+            except TimeoutError:
+                break
+            assert number < 1000, "65 MB, and nobody says stop"
+        conn = next(what[1] for what in events.told if what[0] == "opened")
+        assert conn.queued() < 1_000_000
+        client.writer.transport.resume_reading()
+        assert await client.read(size) == bytes(size)
+
+
+async def test_tick(connect):
+    delays = iter([0, 0.001, (0.001, Action.NONE), (0, Action.SHUTDOWN)])
+    seen = []
+
+    class Events(Recording):
+        def tick(self):
+            delay = next(delays)
+            seen.append(delay)
+            return delay
+
+    server = await epoll_loop.start_serving(Events(), TCP)
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    assert seen == [0, 0.001, (0.001, Action.NONE), (0, Action.SHUTDOWN)]
+
+
+async def test_tick_that_raises_goes_on():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+    outs = iter([0, ZeroDivisionError(), (0, Action.SHUTDOWN)])
+
+    class Events(epoll_loop.Events):
+        def tick(self):
+            out = next(outs)
+            if isinstance(out, Exception):
+                raise out
+            return out
+
+    server = await epoll_loop.start_serving(Events(), TCP)
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    assert [type(exc) for exc in reports] == [ZeroDivisionError]
+
+
+async def test_shutdown_sends_what_is_queued(connect):
+    events = Recording()
+    size = 20_000_000
+    events.instead["data"] = lambda conn, data: (bytes(size), Action.SHUTDOWN)
+    server = await epoll_loop.start_serving(events, TCP)
+    client = await connect(server.addresses[0])
+    client.writer.write(b"go")
+    assert len(await client.rest()) == size
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    assert events.told[-1] == ("closed", None)
+
+
+async def test_shutdown_has_a_deadline(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (bytes(50_000_000), Action.SHUTDOWN)
+    server = await epoll_loop.start_serving(events, TCP, shutdown_timeout=0.05)
+    client = await connect(server.addresses[0])
+    client.writer.transport.pause_reading()
+    client.writer.write(b"go")
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    assert type(events.told[-1][1]) is TimeoutError
+    client.writer.transport.abort()
+
+
+async def test_pre_write_comes_before_bytes(connect):
+    class Events(Recording):
+        def pre_write(self):
+            self.note("pre_write")
+
+    events = Events()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"x") == b"x"
+    assert events.names()[1:4] == ["opened", "data", "pre_write"]
+
+
+async def test_tls(connect):
+    server_context, client_context = tls.server_context(), tls.client_context()
+    events = Recording()
+    events.instead["opened"] = lambda conn: b"hi"
+    async with await epoll_loop.start_serving(events, TCP, tls=server_context) as server:
+        client = await connect(server.addresses[0], ssl=client_context, **tls.NAME)
+        assert await client.read(2) == b"hi"
+        assert await client.say(b"x" * 300_000) == b"x" * 300_000
+        conn = events.told[1][1]
+        assert isinstance(conn.get_extra_info("ssl_object"), (ssl.SSLObject, ssl.SSLSocket))
+        with pytest.raises(RuntimeError, match="TLS"):
+            conn.detach()
+
+
+async def test_one_address_with_tls_and_one_without(connect):
+    secret = epoll_loop.Address("tcp", "127.0.0.1", tls=tls.server_context())
+    async with await epoll_loop.start_serving(Recording(), secret, TCP) as server:
+        client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
+        assert await client.say(b"x") == b"x"
+        client = await connect(server.addresses[1])
+        assert await client.say(b"x") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "options", "error", "text"),
+    [
+        ([], {}, ValueError, "no address"),
+        (["tcp://127.0.0.1"], {}, ValueError, "tcp://HOST:PORT"),
+        (["http://127.0.0.1:1"], {}, ValueError, "begins with none of tcp, tcp4, tcp6, "),
+        (["tcp://127.0.0.1:99999"], {}, ValueError, "Port out of range"),
+        (["tcp://127.0.0.1:0?reuse=true"], {}, ValueError, "reuseport"),
+        (["unix://"], {}, ValueError, "no path"),
+        ([7], {}, TypeError, "not 'int'"),
+        ([TCP], {"idle_timeout": 0}, ValueError, "idle_timeout"),
+        ([TCP], {"write_timeout": -1}, ValueError, "write_timeout"),
+        ([TCP], {"shutdown_timeout": -1}, ValueError, "shutdown_timeout"),
+        (["unix:///nonexistent/folder/socket"], {}, OSError, "No such file"),
+    ],
+)
+async def test_bad_arguments(addresses, options, error, text):
+    """And the good address before it is closed again."""
+    good = [TCP] if addresses and not options else []
+    with pytest.raises(error, match=text):
+        await epoll_loop.start_serving(Recording(), *good, *addresses, **options)
+
+
+async def test_a_busy_port():
+    async with await epoll_loop.start_serving(Recording(), TCP) as server:
+        host, port = server.addresses[0]
+        with pytest.raises(OSError, match="in use"):
+            await epoll_loop.start_serving(Recording(), f"tcp://{host}:{port}")
+
+
+async def test_serving_that_raises():
+    class Events(epoll_loop.Events):
+        def serving(self, server):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await epoll_loop.start_serving(Events(), TCP, "udp://127.0.0.1:0")

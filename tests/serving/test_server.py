@@ -1,0 +1,276 @@
+"""start_serving(): what the events are told of connections, and what comes of what they return."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+from conftest import LIMIT, Recording
+
+import epoll_loop
+from epoll_loop import Action
+
+pytestmark = pytest.mark.usefixtures("no_descriptor_left")
+TCP = "tcp://127.0.0.1:0"
+
+
+async def test_an_echo(connect):
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"hello") == b"hello"
+        client.writer.close()
+        await events.until(lambda: "closed" in events.names())
+    assert events.names() == ["serving", "opened", "data", "closed"]
+    assert events.told[0] == ("serving", server.addresses)
+    assert events.told[3] == ("closed", None)
+
+
+async def test_many_addresses_on_one_loop(connect, tmp_path):
+    seen = []
+
+    class Events(Recording):
+        def data(self, conn, data):
+            seen.append((conn.address_index, conn.local_address, bool(conn.remote_address)))
+            return data
+
+    path = str(tmp_path / "socket")
+    addresses = [TCP, "tcp6://[::1]:0", f"unix://{path}", "udp://127.0.0.1:0"]
+    async with await epoll_loop.start_serving(Events(), *addresses) as server:
+        assert server.addresses[2] == path
+        for address in server.addresses[:3]:
+            client = await connect(address)
+            assert await client.say(b"x") == b"x"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.setblocking(False)
+            udp.connect(server.addresses[3])
+            udp.send(b"datagram")
+            async with asyncio.timeout(LIMIT):
+                assert await asyncio.get_running_loop().sock_recv(udp, 100) == b"datagram"
+    assert [index for index, _, _ in seen] == [0, 1, 2, 3]
+    assert [local for _, local, _ in seen] == server.addresses
+    assert [remote for _, _, remote in seen] == [True, True, False, True]  # a Unix client has no name
+
+
+@pytest.mark.parametrize(
+    ("out", "answer", "ends"),
+    [
+        (None, b"", False),
+        (b"", b"", False),
+        (b"bytes", b"bytes", False),
+        (bytearray(b"bytearray"), b"bytearray", False),
+        (memoryview(b"view"), b"view", False),
+        (Action.NONE, b"", False),
+        ((b"both", Action.NONE), b"both", False),
+        ((b"both", Action.CLOSE), b"both", True),
+        ((None, Action.CLOSE), b"", True),
+        (Action.CLOSE, b"", True),
+    ],
+)
+@pytest.mark.parametrize("callback", ["opened", "data"])
+async def test_what_a_callback_may_return(connect, callback, out, answer, ends):
+    events = Recording()
+    events.instead[callback] = lambda conn, *data: out
+    if callback == "opened":
+        events.instead["data"] = lambda conn, data: (b"after", Action.CLOSE)
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        if not (ends and callback == "opened"):  # what is not read when it closes is a reset
+            client.writer.write(b"go")
+        if not ends and callback == "opened":
+            answer += b"after"
+        elif not ends:
+            assert await client.read(len(answer)) == answer
+            answer = b""
+            client.writer.write_eof()
+        assert await client.rest() == answer
+        await events.until(lambda: "closed" in events.names())
+    assert events.told[-1] == ("closed", None)
+
+
+@pytest.mark.parametrize("wrong", [1, "text", (b"x", 1), (b"x", Action.NONE, 3), (1, Action.CLOSE), [b"x"]], ids=repr)
+@pytest.mark.parametrize("callback", ["opened", "data"])
+async def test_what_it_may_not_return(connect, callback, wrong):
+    """That connection ends, it is reported, and the others are served."""
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        other = await connect(server.addresses[0])
+        assert await other.say(b"x") == b"x"
+        events.instead[callback] = lambda conn, *data: wrong
+        bad = await connect(server.addresses[0])
+        bad.writer.write(b"x")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await bad.read(1)
+        events.instead.clear()
+        assert await other.say(b"y") == b"y"
+    assert [type(report["exception"]) for report in reports] == [TypeError]
+    assert "which is not bytes, an Action, both, or None" in str(reports[0]["exception"])
+
+
+@pytest.mark.parametrize("callback", ["opened", "data", "closed", "detached"])
+async def test_a_callback_that_raises(connect, callback):
+    """The connection ends, it is reported once, and another one is served."""
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+
+    def fail(*args):
+        raise ZeroDivisionError
+
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        other = await connect(server.addresses[0])
+        assert await other.say(b"x") == b"x"
+        events.instead[callback] = fail
+        if callback == "detached":
+            events.instead["data"] = lambda conn, data: Action.DETACH
+        bad = await connect(server.addresses[0])
+        bad.writer.write(b"x")
+        if callback == "closed":
+            bad.writer.write_eof()
+        try:
+            await bad.rest()
+        except ConnectionError:
+            pass  # our bytes were not read
+        while not reports:
+            await asyncio.sleep(0)
+        events.instead.clear()
+        assert await other.say(b"y") == b"y"
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+async def test_shutdown_by_action(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (b"the last", Action.SHUTDOWN) if data == b"end" else data
+    server = await epoll_loop.start_serving(events, TCP)
+    client = await connect(server.addresses[0])
+    other = await connect(server.addresses[0])
+    assert await other.say(b"x") == b"x"
+    client.writer.write(b"end")
+    assert await client.rest() == b"the last"
+    assert await other.rest() == b""
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await connect(server.addresses[0])
+
+
+async def test_detach(connect):
+    """All that was queued arrives before, and the socket is a blocking one."""
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (bytes(1_000_000), Action.DETACH)
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go")
+        assert await client.read(1_000_000) == bytes(1_000_000)
+        await events.until(lambda: "detached" in events.names())
+    sock = events.told[-1][1]
+    assert sock.getblocking()
+    with sock:
+        await asyncio.to_thread(sock.sendall, b"mine")
+    assert await client.rest() == b"mine"
+    assert "closed" not in events.names()
+
+
+async def test_upgrade(connect):
+    """The protocol gets what was sniffed, and the server forgets the connection."""
+
+    class Upper(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(data.upper())
+
+        def connection_lost(self, exc):
+            lost.append(exc)
+
+    class Events(Recording):
+        def data(self, conn, data):
+            protocol = Upper()
+            assert conn.upgrade(protocol, data) is protocol.transport
+            with pytest.raises(RuntimeError):
+                conn.upgrade(protocol)
+
+    lost = []
+    events = Events()
+    server = await epoll_loop.start_serving(events, TCP)
+    client = await connect(server.addresses[0])
+    assert await client.say(b"sniffed") == b"SNIFFED"
+    server.shutdown()
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+    assert await client.say(b"later") == b"LATER"
+    client.writer.close()
+    while not lost:
+        await asyncio.sleep(0)
+    assert lost == [None]
+    assert events.names() == ["serving", "opened"]
+
+
+async def test_wake_from_a_thread(connect):
+    events = Recording()
+
+    def data(conn, data):
+        threads.append(threading.get_ident())
+        return data or b"woken"
+
+    threads = []
+    events.instead["data"] = data
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        await events.until(lambda: "opened" in events.names())
+        conn = events.told[-1][1]
+        thread = threading.Thread(target=conn.wake)
+        thread.start()
+        assert await client.read(5) == b"woken"
+        thread.join()
+        assert events.told[-1] == ("data", b"")
+        assert threads == [threading.get_ident()]
+        client.writer.close()
+        await events.until(lambda: "closed" in events.names())
+        conn.wake()  # in vain
+        await asyncio.sleep(0)
+    assert events.names().count("data") == 1
+
+
+async def test_an_input_buffer_that_is_used_again(connect):
+    views = []
+
+    class Events(Recording):
+        def opened(self, conn):
+            conn.reuse_input_buffer()
+
+        def data(self, conn, data):
+            assert type(data) is memoryview
+            views.append(data)
+            return data
+
+    async with await epoll_loop.start_serving(Events(), TCP) as server:
+        client = await connect(server.addresses[0])
+        big = bytes(range(256)) * 4000
+        for data in (b"one", b"two", big):
+            assert await client.say(data) == data
+    with pytest.raises(ValueError, match="released"):
+        views[0][0]
+
+
+async def test_keep_alive(connect):
+    found = []
+
+    class Events(Recording):
+        def opened(self, conn):
+            conn.keep_alive(30)
+            sock = conn.get_extra_info("socket")
+            found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                found.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+            conn.keep_alive(None)
+            found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            return b"done"
+
+    async with await epoll_loop.start_serving(Events(), TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.read(4) == b"done"
+    assert found == [1, 30, 0]
