@@ -5,6 +5,7 @@
 # make soak          ten minutes of everything at once, with faults
 # make network       100 MB both ways through a network that loses and reorders packets
 # make bench         side by side with asyncio and uvloop
+# make bench-serve   serve() next to asyncio's protocols and to bare C
 # make instructions  instructions an operation, counted by valgrind
 # make conformance   CPython's own tests of asyncio on both builds, next to asyncio
 # make compat        the same, aiohttp's own tests and other people's programs; writes compat/RESULTS.md
@@ -21,7 +22,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet install --no-compile
 sources := pyproject.toml setup.py $(wildcard epoll_loop/*.py epoll_loop/*/*.py epoll_loop/*/*.px[di] epoll_loop/*/*.pyx)
 
-.PHONY: test lint pytest pytest-pure pytest-compiled pytest-backends smoke wheel sanitize soak network bench instructions \
+.PHONY: test lint pytest pytest-pure pytest-compiled pytest-backends smoke wheel sanitize soak network bench bench-serve instructions \
 	conformance compat clean
 .DELETE_ON_ERROR:
 
@@ -65,6 +66,9 @@ sanitize soak network: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(python) -m benchmarks $(ARGS)
+
+bench-serve: $(VENV)/.bench
+	$(python) -m benchmarks.serving $(ARGS)
 
 instructions: $(VENV)/.bench
 	$(python) -m benchmarks.instructions $(ARGS)

@@ -1,10 +1,10 @@
 /* Load generator: closed loop, one thread, edge-triggered epoll(7), against 127.0.0.1.
  *
  *   load --port P --connections N (--seconds S | --requests R) (--echo BYTES | --http PATH | --connect-abort)
- *        [--warmup S]
+ *        [--pipeline N] [--warmup S]
  *
- * Every connection has one request under way; its answer is checked, then the next one is sent. At the end nothing
- * is cut off: requests under way are waited for and counted, so all that the server did is in the figures.
+ * Every connection has one request under way, or N echoes; an answer is checked, then the next one is sent. At the end
+ * nothing is cut off: requests under way are waited for and counted, so all that the server did is in the figures.
  * Prints one line of JSON: requests, seconds, p50_us, p99_us. Whatever is not as it should be ends the program. */
 #define _GNU_SOURCE
 #include "client.h"
@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000 };
+enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000, PIPELINE = 64 };
 
 struct connection {
     int fd;
@@ -26,6 +26,8 @@ struct connection {
     size_t to_send, sent;
     size_t expected, got;  /* bytes of the answer; expected is 0 until an HTTP head told it */
     int64_t began;         /* ns */
+    long asked, answered;  /* ECHO only: requests; sent, to_send and got are counted from the first one on */
+    int64_t begans[PIPELINE];
     char head[HEAD];       /* HTTP only */
 };
 
@@ -35,6 +37,8 @@ static struct sockaddr_in address;
 static struct connection *connections;
 static long count, limit;            /* limit: requests in all, 0 where time is the limit */
 static long started;
+static long pipeline = 1;
+static size_t size;                  /* of an echo */
 static int64_t deadline;             /* ns, 0 where requests are the limit */
 static char scratch[1 << 18];
 
@@ -55,6 +59,11 @@ static void begin(struct connection *c)
     if (c->idle)
         return;
     started++;
+    if (mode == ECHO) {
+        c->begans[c->asked++ % pipeline] = c->began;
+        c->to_send += size;
+        return;
+    }
     c->sent = c->got = 0;
     if (mode == HTTP)
         c->expected = 0;
@@ -71,7 +80,8 @@ static void finish(struct connection *c)
 static void push(struct connection *c)
 {
     while (c->sent < c->to_send) {
-        ssize_t n = send(c->fd, c->out + c->sent, c->to_send - c->sent, MSG_NOSIGNAL);
+        size_t at = mode == ECHO ? c->sent % size : c->sent;
+        ssize_t n = send(c->fd, c->out + at, c->to_send - c->sent, MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == ENOTCONN)) /* its edge will come */
             return;
         check(n, "send");
@@ -79,11 +89,17 @@ static void push(struct connection *c)
     }
 }
 
+/* What is sent is the same again and again, and `out` has as much of it as can be under way. */
 static void echoed(struct connection *c, size_t n)
 {
-    if (c->got + n > c->expected || memcmp(scratch, c->out + c->got, n))
+    if (c->got + n > c->sent || memcmp(scratch, c->out + c->got % size, n))
         die("an echo differs from what was sent");
     c->got += n;
+    while ((c->answered + 1) * size <= c->got) {
+        record(c->begans[c->answered++ % pipeline]);
+        begin(c);
+    }
+    c->idle = c->asked == c->answered; /* those under way are waited for */
 }
 
 /* The whole head is kept until its end is there; of the body only the length is looked at. */
@@ -121,7 +137,14 @@ static void exchange(struct connection *c)
             die("the server closed a connection");
         if (c->idle)
             die("bytes that nobody asked for");
-        (mode == ECHO ? echoed : answered)(c, n);
+        if (mode == ECHO) {
+            echoed(c, n);
+            if (n == sizeof scratch)
+                continue;
+            push(c);
+            return;
+        }
+        answered(c, n);
         if (c->expected && c->got == c->expected) {
             finish(c);
             if (!c->idle)
@@ -156,7 +179,9 @@ static void run(void)
 {
     struct epoll_event events[BATCH];
     for (long i = 0; i < count; i++) {
-        begin(&connections[i]);
+        for (long j = 0; j < pipeline; j++)
+            begin(&connections[i]);
+        connections[i].idle = mode == ECHO ? connections[i].asked == connections[i].answered : connections[i].idle;
         if (mode != CONNECT_ABORT && !connections[i].idle)
             push(&connections[i]);
     }
@@ -180,16 +205,16 @@ static void run(void)
 static void usage(void)
 {
     die("usage: load --port P --connections N (--seconds S | --requests R) "
-        "(--echo BYTES | --http PATH | --connect-abort) [--warmup S]");
+        "(--echo BYTES | --http PATH | --connect-abort) [--pipeline N] [--warmup S]");
 }
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"port", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"seconds", 1, 0, 's'}, {"requests", 1, 0, 'r'},
-        {"echo", 1, 0, 'e'}, {"http", 1, 0, 'h'}, {"connect-abort", 0, 0, 'a'}, {"warmup", 1, 0, 'w'}, {0}};
+        {"echo", 1, 0, 'e'}, {"http", 1, 0, 'h'}, {"connect-abort", 0, 0, 'a'}, {"warmup", 1, 0, 'w'},
+        {"pipeline", 1, 0, 'n'}, {0}};
     double seconds = 0, warmup = 0;
-    size_t size = 0;
     const char *path = "/";
     int port = 0, option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -201,10 +226,12 @@ int main(int argc, char **argv)
         case 'w': warmup = atof(optarg); break;
         case 'e': mode = ECHO; size = strtoul(optarg, NULL, 10); break;
         case 'h': mode = HTTP; path = optarg; break;
+        case 'n': pipeline = atol(optarg); break;
         case 'a': mode = CONNECT_ABORT; break;
         default: usage();
         }
-    if (port <= 0 || count <= 0 || mode == NONE || (seconds > 0) == (limit > 0) || (mode == ECHO && !size))
+    if (port <= 0 || count <= 0 || mode == NONE || (seconds > 0) == (limit > 0) || (mode == ECHO && !size) ||
+        pipeline < 1 || pipeline > PIPELINE || (pipeline > 1 && mode != ECHO))
         usage();
 
     address = loopback(port);
@@ -215,21 +242,21 @@ int main(int argc, char **argv)
     check(poller = epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
 
     /* Each connection echoes another window of one pattern: an answer to the wrong connection is found out. */
-    char *pattern = malloc(size + 251), request[1024];
+    char *patterns = malloc(251 * size * (pipeline + 1)), request[1024];
     connections = calloc(count, sizeof *connections);
-    if (!pattern || !connections)
+    if (!patterns || !connections)
         die("no memory");
-    for (size_t i = 0; i < size + 251; i++)
-        pattern[i] = i % 251;
+    for (size_t i = 0; i < 251; i++)
+        for (size_t j = 0; j < size * (pipeline + 1); j++)
+            patterns[i * size * (pipeline + 1) + j] = (i + j % size) % 251;
     int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path, port);
     if (length >= (int)sizeof request)
         die("the path is too long");
     for (long i = 0; i < count; i++) {
         struct connection *c = &connections[i];
         c->idle = true;
-        c->out = mode == ECHO ? pattern + i % 251 : request;
-        c->to_send = mode == ECHO ? size : (size_t)length;
-        c->expected = size;
+        c->out = mode == ECHO ? patterns + i % 251 * size * (pipeline + 1) : request;
+        c->to_send = mode == ECHO ? 0 : (size_t)length;
         if (mode != CONNECT_ABORT)
             open_connection(c);
     }
