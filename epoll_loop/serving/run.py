@@ -47,6 +47,9 @@ def serve(events: Events, *addresses: str | Address, **options: Any) -> None:
     RuntimeError if a loop runs in this thread. After KeyboardInterrupt the connections are dropped.
     """
 
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
+
     async def main() -> None:
         server = await start_serving(events, *addresses, **options)
         loop = server.loop

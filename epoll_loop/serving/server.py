@@ -65,9 +65,9 @@ class Serving:
         try:
             for index, address in enumerate(parsed):
                 await self._bind(index, address, backlog)
-            self._do(self.events.serving(self))
             for server in self._servers:
                 await server.start_serving()
+            self._do(self.events.serving(self))  # before anything is accepted: nothing has waited
         except BaseException:
             self.shutdown()
             self.abort()
