@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,6 +26,7 @@ class Address:
     family: int = socket.AF_UNSPEC
     reuse_port: bool = False
     tls: Any = None
+    """An SSLContext, or a function that returns one, which each loop calls."""
 
     def __str__(self) -> str:
         if self.kind == "unix":
@@ -63,6 +65,14 @@ def parse(text: str | Address, tls: Any = None) -> Address:
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
         raise ValueError(f"{text!r}: this platform has no SO_REUSEPORT")
     return Address(kind, host, port, family=family, reuse_port=reuse_port, tls=tls if kind == "tcp" else None)
+
+
+def parse_all(texts: Iterable[str | Address], tls: Any = None) -> list[Address]:
+    """Return the `Address` of each. ValueError if there is none."""
+    found = [parse(text, tls) for text in texts]
+    if not found:
+        raise ValueError("no address to serve")
+    return found
 
 
 def _reuse_port(text: str, query: str) -> bool:

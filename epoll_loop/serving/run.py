@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import threading
+import inspect
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.loop import Loop
+from epoll_loop.serving.addresses import parse_all
+from epoll_loop.serving.balance import BALANCES
+from epoll_loop.serving.job import on_sigterm
 from epoll_loop.serving.server import Serving
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 async def start_serving(
     events: Events,
     *addresses: str | Address,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
     idle_timeout: float | None = None,
     write_timeout: float | None = None,
     shutdown_timeout: float = 10,
@@ -30,41 +33,68 @@ async def start_serving(
     """Serve on the running loop, and return the server once it listens on all addresses.
 
     An address is "tcp://HOST:PORT", tcp4, tcp6, udp, udp4, udp6, or "unix://PATH"; "?reuseport=true" sets SO_REUSEPORT,
-    see socket(7). Port 0 is any that is free. `tls` is for all stream addresses. A connection is closed after
-    `idle_timeout` seconds in which nothing came or went, and after `write_timeout` seconds in which the peer took
-    nothing of what waits for it. `shutdown_timeout` is how many seconds `Serving.shutdown()` gives the connections to
-    take what is queued. ValueError for a bad argument, OSError for an address that cannot be had: then nothing is left
-    open.
+    see socket(7). Port 0 is any that is free. `tls` is for all stream addresses: an SSLContext, or a function that
+    returns one. A connection is closed after `idle_timeout` seconds in which nothing came or went, and after
+    `write_timeout` seconds in which the peer took nothing of what waits for it. `shutdown_timeout` is how many seconds
+    `Serving.shutdown()` gives the connections to take what is queued. ValueError for a bad argument, OSError for an
+    address that cannot be had: then nothing is left open.
     """
     server = Serving(events, idle_timeout=idle_timeout, write_timeout=write_timeout, shutdown_timeout=shutdown_timeout)
-    await server.start(addresses, tls, backlog)
+    await server.start(parse_all(addresses, tls), backlog)
     return server
 
 
-def serve(events: Events, *addresses: str | Address, **options: Any) -> None:
-    """Serve until `Action.SHUTDOWN`, SIGTERM or an exception; for the arguments see `start_serving()`.
+def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: str = "random", **options: Any) -> None:
+    """Serve until `Action.SHUTDOWN`, SIGTERM or an exception; for the other arguments see `start_serving()`.
 
-    RuntimeError if a loop runs in this thread. After KeyboardInterrupt the connections are dropped.
+    With `loops` above 1 each loop has a thread on a free-threaded Python, where all share `events`. Elsewhere each has
+    a process, which is replaced should it die: `events` is pickled, and `tls` is a function that returns an SSLContext.
+    With `balance` "random" the kernel distributes the connections, see SO_REUSEPORT of socket(7), and of a Unix address
+    whoever is first has them. "round-robin" hands them out in turn, and "least-connections" to the one with the fewest.
+
+    RuntimeError if a loop runs in this thread. After KeyboardInterrupt the connections of a single loop are dropped;
+    many loops end as at SIGTERM.
     """
+    if isinstance(loops, bool) or not isinstance(loops, int) or loops < 1:
+        raise ValueError(f"loops is a number from 1 on, not {loops!r}")
+    if balance not in BALANCES:
+        raise ValueError(f"balance is one of {', '.join(BALANCES)}, not {balance!r}")
+    if loops > 1:
+        _serve_many(events, addresses, loops, balance, options, threads=not _has_gil())
+        return
 
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
 
     async def main() -> None:
         server = await start_serving(events, *addresses, **options)
-        loop = server.loop
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main:
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(signal.SIGTERM, server.shutdown)
-        try:
-            await server.wait_closed()
-        finally:
-            server.shutdown()
-            server.abort()
-            if in_main:
-                with contextlib.suppress(NotImplementedError):
-                    loop.remove_signal_handler(signal.SIGTERM)
+        with on_sigterm(server.loop, server.shutdown):
+            try:
+                await server.wait_closed()
+            finally:
+                server.shutdown()
+                server.abort()
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(main())
+
+
+def _has_gil() -> bool:
+    return sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True
+
+
+def _serve_many(
+    events: Events,
+    addresses: tuple[str | Address, ...],
+    loops: int,
+    balance: str,
+    options: dict[str, Any],
+    threads: bool,
+) -> None:
+    from epoll_loop.serving.workers import serve_many  # and with it multiprocessing
+
+    bound = inspect.signature(start_serving).bind(events, *addresses, **options)
+    bound.apply_defaults()
+    rest = bound.kwargs
+    tls, backlog = rest.pop("tls"), rest.pop("backlog")
+    serve_many(events, parse_all(addresses, tls), loops, balance, threads, backlog, rest)

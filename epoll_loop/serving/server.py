@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from epoll_loop.serving.addresses import Address, parse
+from epoll_loop.serving.addresses import Address
 from epoll_loop.serving.datagrams import Endpoint
 from epoll_loop.serving.events import Events, overrides
 from epoll_loop.serving.framing import Framed
 from epoll_loop.transports.conn import Action, Conn, new_buffer
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
+Bound = tuple[Any, list[socket.socket]]
+"""What an address has where it was bound for many loops: its name, and the sockets of it that one of them has."""
 
 # A timeout is noticed this often within its time, and so at most a quarter of it late.
 _LOOKS = 4
@@ -31,6 +31,10 @@ class Serving:
         idle_timeout: float | None = None,
         write_timeout: float | None = None,
         shutdown_timeout: float = 10,
+        loops: int = 1,
+        loop_index: int = 0,
+        on_shutdown: Callable[[], None] | None = None,
+        released: Callable[[], None] | None = None,
     ) -> None:
         for name, seconds in (("idle_timeout", idle_timeout), ("write_timeout", write_timeout)):
             if seconds is not None and not seconds > 0:
@@ -41,6 +45,10 @@ class Serving:
         self.loop: Any = asyncio.get_running_loop()
         self.addresses: list[Any] = []
         """Where it listens: an address in the form of the `socket` module for each that was asked for."""
+        self.loops = loops
+        """How many loops serve together; see `serve()`."""
+        self.loop_index = loop_index
+        """Which of them this is, from 0 on."""
         self.pre_write = events.pre_write if overrides(events, "pre_write") else None
         self.buffer = new_buffer()
         self.call = self.loop.call_soon_threadsafe
@@ -53,61 +61,83 @@ class Serving:
         self._idle_timeout, self._write_timeout = idle_timeout, write_timeout
         self._shutdown_timeout = shutdown_timeout
         self._ending = False
+        self._on_shutdown = on_shutdown  # has the other loops end too
+        self._released = released  # is told when a connection is not served any more
+        self._tls: list[Any] = []
+        self._arriving: dict[Conn, asyncio.Task[Any]] = {}  # those that were accepted elsewhere, until they open
         self._done = self.loop.create_future()
 
     # The beginning
 
-    async def start(self, addresses: Iterable[str | Address], tls: SSLContext | None, backlog: int) -> None:
-        """Listen on all of them, or on none: then with the exception of what went wrong."""
-        parsed = [parse(address, tls) for address in addresses]
-        if not parsed:
-            raise ValueError("no address to serve")
+    async def start(self, addresses: Sequence[Address], backlog: int, bound: Sequence[Bound | None] = ()) -> None:
+        """Listen on all of them, or on none: then with the exception of what went wrong.
+
+        Where an address is `bound`, the sockets are there already, and are the server's from now on; if there are none,
+        its connections come by `accept()`.
+        """
         try:
-            for index, address in enumerate(parsed):
-                await self._bind(index, address, backlog)
+            for index, address in enumerate(addresses):
+                self._tls.append(address.tls() if callable(address.tls) else address.tls)
+                await self._bind(index, address, backlog, bound[index] if bound else None)
             for server in self._servers:
                 await server.start_serving()
             self._do(self.events.serving(self))  # before anything is accepted: nothing has waited
         except BaseException:
-            self.shutdown()
+            self.drain()
             self.abort()
             raise
+        if self._ending:
+            return
         for seconds, look in ((self._idle_timeout, self._look_for_idle), (self._write_timeout, self._look_for_stuck)):
             if seconds is not None:
                 self._every(seconds / _LOOKS, look)
         if overrides(self.events, "tick"):
             self._tick(1.0)
 
-    async def _bind(self, index: int, address: Address, backlog: int) -> None:
-        new = functools.partial(Conn, self, index)
-        server: Any
-        if address.kind == "udp":
-            transport, _ = await self.loop.create_datagram_endpoint(
-                functools.partial(Endpoint, self, index),
-                (address.host or None, address.port),
-                family=address.family,
-                reuse_port=address.reuse_port or None,
-            )
-            self._endpoints.append(transport)
-            self.addresses.append(transport.get_extra_info("sockname"))
+    async def _bind(self, index: int, address: Address, backlog: int, bound: Bound | None) -> None:
+        if bound is None:
+            self.addresses.append(await self._listen(index, address, backlog, **_where(address)))
             return
-        if address.kind == "unix":
-            server = await self.loop.create_unix_server(
-                new, address.path, ssl=address.tls, backlog=backlog, start_serving=False
-            )
-        else:
-            server = await self.loop.create_server(
-                new,
-                address.host,
-                address.port,
-                family=address.family,
-                reuse_port=address.reuse_port,
-                ssl=address.tls,
-                backlog=backlog,
-                start_serving=False,
-            )
+        name, sockets = bound
+        for sock in sockets:
+            # The file of a Unix socket is not of one loop alone.
+            keep = {"cleanup_socket": False} if address.kind == "unix" else {}
+            await self._listen(index, address, backlog, sock=sock, **keep)
+        self.addresses.append(name)
+
+    async def _listen(self, index: int, address: Address, backlog: int, **where: Any) -> Any:
+        """Return where it listens."""
+        if address.kind == "udp":
+            new_endpoint = functools.partial(Endpoint, self, index)
+            transport, _ = await self.loop.create_datagram_endpoint(new_endpoint, **where)
+            self._endpoints.append(transport)
+            return transport.get_extra_info("sockname")
+        create = self.loop.create_unix_server if address.kind == "unix" else self.loop.create_server
+        new = functools.partial(Conn, self, index)
+        server = await create(new, ssl=self._tls[index], backlog=backlog, start_serving=False, **where)
         self._servers.append(server)
-        self.addresses.append(server.sockets[0].getsockname())
+        return server.sockets[0].getsockname()
+
+    # Connections that others accept
+
+    def accept(self, index: int, sock: socket.socket) -> None:
+        """Serve a connection to the address of that index."""
+        conn = Conn(self, index)
+        if self._ending:
+            sock.close()
+            self.forget(conn)
+            return
+        opening = self.loop.connect_accepted_socket(lambda: conn, sock, ssl=self._tls[index])
+        task = self._arriving[conn] = self.loop.create_task(opening)
+        task.add_done_callback(functools.partial(self._arrived, conn, sock))
+
+    def _arrived(self, conn: Conn, sock: socket.socket, task: asyncio.Task[Any]) -> None:
+        exc = None if task.cancelled() else task.exception()
+        if exc is not None and not isinstance(exc, OSError):  # else the handshake failed, or the peer is gone
+            self.report("a connection that was accepted elsewhere can not be served", exc)
+        if self._arriving.pop(conn, None) is not None:
+            sock.close()
+            self.forget(conn)
 
     # What the connections tell
 
@@ -119,6 +149,8 @@ class Serving:
     def opened(self, conn: Conn) -> Any:
         """A connection begins."""
         self._conns.add(conn)
+        if self._arriving:
+            self._arriving.pop(conn, None)
         return None if self._opened is None else self._opened(conn)
 
     def lost(self, conn: Conn, error: BaseException | None) -> None:
@@ -130,6 +162,8 @@ class Serving:
     def forget(self, conn: Conn) -> None:
         """A connection is somebody else's from now on, or has ended."""
         self._conns.discard(conn)
+        if self._released is not None:
+            self._released()
         if self._ending:
             self._settle()
 
@@ -206,8 +240,15 @@ class Serving:
     def shutdown(self) -> None:
         """Accept no more, send what is queued and close; after `shutdown_timeout` seconds whatever is left is dropped.
 
-        In the loop's thread; calling it again has no effect. `wait_closed()` tells when it is over.
+        In the loop's thread; calling it again has no effect. `wait_closed()` tells when it is over. Of many loops, all
+        of them do so.
         """
+        if self._on_shutdown is not None and not self._ending:
+            self._on_shutdown()
+        self.drain()
+
+    def drain(self) -> None:
+        """Do what `shutdown()` does, on this loop alone."""
         if self._ending:
             return
         self._ending = True
@@ -220,6 +261,8 @@ class Serving:
             self._after(self._shutdown_timeout, self.abort)
             for conn in list(self._conns):
                 conn.close()
+        for task in list(self._arriving.values()):
+            task.cancel()
         self._settle()
 
     def abort(self) -> None:
@@ -228,7 +271,7 @@ class Serving:
             conn.abort(TimeoutError(f"it was not closed within {self._shutdown_timeout} seconds"))
 
     def _settle(self) -> None:
-        if not self._conns and not self._done.done():
+        if not self._conns and not self._arriving and not self._done.done():
             self._cancel_timers()
             self._done.set_result(None)
 
@@ -247,3 +290,14 @@ class Serving:
     async def __aexit__(self, *exc: object) -> None:
         self.shutdown()
         await self.wait_closed()
+
+
+def _where(address: Address) -> dict[str, Any]:
+    """How the loop is told of an address."""
+    if address.kind == "unix":
+        return {"path": address.path}
+    if address.kind == "udp":
+        local = (address.host or None, address.port)
+        return {"local_addr": local, "family": address.family, "reuse_port": address.reuse_port or None}
+    options = {"family": address.family, "reuse_port": address.reuse_port}
+    return {"host": address.host, "port": address.port, **options}

@@ -1,0 +1,212 @@
+"""Process: a worker that is a process with a loop of its own, spawned by multiprocessing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import multiprocessing
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from typing import Any
+
+from epoll_loop.loop import Loop
+from epoll_loop.serving.job import Job, on_sigterm
+from epoll_loop.serving.messages import Kind, Messages
+from epoll_loop.serving.server import Serving
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def pickled(job: Job) -> bytes:
+    """Return what `Process` takes. TypeError with the reason if it can not be had in another process."""
+    for address in job.addresses:
+        if address.tls is not None and not callable(address.tls):
+            raise TypeError(
+                f"{address}: an SSLContext can not be handed to another process; "
+                "tls is a function that returns one, and is called in each of them"
+            )
+    try:
+        return pickle.dumps(job)
+    except Exception as exc:
+        raise TypeError(f"what many processes serve is pickled, and {job.events!r} can not be: {exc}") from exc
+
+
+class Process:
+    """What the parent has of a worker. `place` is told of it; see `workers.Place`."""
+
+    def __init__(self, loop: Any, payload: bytes, index: int, sockets: list[list[socket.socket]], place: Any) -> None:
+        self._loop = loop
+        self._place = place
+        self._error: BaseException | None = None
+        ours, theirs = socket.socketpair()
+        try:
+            arguments = (payload, index, sockets, theirs)
+            self._process = _SPAWN.Process(target=_main, args=arguments, name=f"epoll_loop-{index}")
+            with _interrupts_later():
+                self._process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            for sock in (theirs, *(sock for each in sockets for sock in each)):
+                sock.close()
+        self._messages = Messages(loop, ours, place.taken)
+        self._messages.start(self._received, place.leaves)
+        loop.add_reader(self._process.sentinel, self._exited)
+
+    def hand(self, index: int, sock: socket.socket) -> None:
+        """Hand a connection over."""
+        self._messages.send(Kind.ACCEPTED, index, sock=sock)
+
+    def is_behind(self) -> bool:
+        """Return whether it can not take what it gets."""
+        return self._messages.is_behind()
+
+    def drain(self) -> None:
+        """Have it end, with what is queued."""
+        self._messages.send(Kind.DRAIN)
+
+    def kill(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.join()
+        self._exited()
+
+    def _received(self, kind: Kind, number: int, payload: bytes, sock: socket.socket | None) -> None:
+        if kind is Kind.READY:
+            self._place.ready()
+        elif kind is Kind.RELEASED:
+            self._place.released(number)
+        elif kind is Kind.SHUTDOWN:
+            self._place.shutdown()
+        elif kind is Kind.LEAVES:
+            self._place.leaves()
+            self.drain()
+        elif kind is Kind.FAILED:
+            self._error = pickle.loads(payload)
+
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._process.sentinel)
+        self._messages.read()  # its last words
+        self._messages.close()
+        self._process.join()
+        code, pid = self._process.exitcode, self._process.pid
+        self._process.close()
+        way = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+        self._place.ended(f"its process {pid} has ended with {way}", self._error)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Let a process begin with SIGINT blocked: it comes to all of a terminal, and the parent has to decide."""
+    resource_tracker.ensure_running()  # else it is started meanwhile, and unblocks it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# In the worker
+
+
+def _main(payload: bytes, index: int, sockets: list[list[socket.socket]], channel: socket.socket) -> None:
+    """What the process runs."""
+    # Not SIG_IGN, which the programs that it starts would inherit.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for sock in (channel, *(sock for each in sockets for sock in each)):
+        sock.set_inheritable(False)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        failed = runner.run(_serve(payload, index, sockets, channel))
+    sys.exit(failed)
+
+
+async def _serve(payload: bytes, index: int, sockets: list[list[socket.socket]], channel: socket.socket) -> bool:
+    owner = _Owner(channel)
+    try:
+        with on_sigterm(owner.loop, owner.leave):
+            await _unpickled(payload).serve(index, sockets, owner)
+    except Exception as exc:
+        owner.failed(exc)
+        return True
+    finally:
+        owner.finish()
+    return False
+
+
+def _unpickled(payload: bytes) -> Job:
+    try:
+        job: Job = pickle.loads(payload)
+    except (AttributeError, ImportError) as exc:
+        raise TypeError(f"what many processes serve is imported by each of them: {exc}") from exc
+    return job
+
+
+class _Owner:
+    """What the server of this process has in place of the parent."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.loop: Any = asyncio.get_running_loop()
+        self._messages = Messages(self.loop, channel)
+        self._server: Serving | None = None
+        self._released = 0  # in this iteration
+
+    def serving(self, server: Serving) -> None:
+        """The server listens."""
+        self._server = server
+        self._messages.send(Kind.READY)
+        self._messages.start(self._received, server.drain)  # without the parent it ends
+
+    def released(self) -> None:
+        """A connection is not served any more."""
+        self._released += 1
+        if self._released == 1:
+            self.loop.call_soon(self._tell_released)
+
+    def _tell_released(self) -> None:
+        if self._released:
+            self._messages.send(Kind.RELEASED, self._released)
+            self._released = 0
+
+    def shutdown(self) -> None:
+        """All loops are to end."""
+        self._messages.send(Kind.SHUTDOWN)
+
+    def leave(self) -> None:
+        """SIGTERM has come for this process alone: end, when all that is under way has come."""
+        self._messages.send(Kind.LEAVES)
+
+    def failed(self, exc: Exception) -> None:
+        """The server could not start, or has ended with an exception."""
+        self._messages.send(Kind.FAILED, payload=_pickled_error(exc))
+
+    def finish(self) -> None:
+        """All is over."""
+        self._messages.finish()
+
+    def _received(self, kind: Kind, number: int, payload: bytes, sock: socket.socket | None) -> None:
+        assert self._server is not None
+        if kind is Kind.DRAIN:
+            self._server.drain()
+        elif sock is not None:
+            self._server.accept(number, sock)
+        else:
+            self.released()
+
+
+def _pickled_error(exc: Exception) -> bytes:
+    """The exception, with its traceback as its cause, as text; RuntimeError in place of one that can not be pickled."""
+    remote = functools.partial(ExceptionWithTraceback, tb=exc.__traceback__)
+    try:
+        data = pickle.dumps(remote(exc))
+        pickle.loads(data)
+    except Exception:
+        return pickle.dumps(remote(RuntimeError(f"{type(exc).__name__}: {exc}")))
+    return data

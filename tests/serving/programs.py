@@ -1,0 +1,108 @@
+"""A server on many loops, as a program: it prints a line for each worker that serves, and one when all is over.
+
+Its argument is a JSON object, see `main()`. A client says what it wants done, see `Served.data()`.
+"""
+
+import json
+import logging
+import multiprocessing.resource_tracker
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+
+import epoll_loop
+from epoll_loop import Action
+
+SIZE = 20_000_000  # more than the kernel takes while nobody reads
+
+
+def say(**what):
+    os.write(1, f"{json.dumps(what)}\n".encode())  # in one piece, beside the other processes
+
+
+def fail(folder):
+    """How often has this been called? The first two times it is well, and then not for as long as the file says."""
+    with Path(folder, "starts").open("a+") as file:
+        file.write("x")
+        file.seek(0)
+        count = len(file.read())
+    if 2 < count <= 4:
+        raise ZeroDivisionError(f"start {count}")
+    if count == 5:
+        os._exit(7)
+
+
+class Served(epoll_loop.Events):
+    """Says which worker it is to each that comes."""
+
+    def __init__(self, folder=None, start=None):
+        self.folder, self.start = folder, start
+
+    def serving(self, server):
+        self.server = server
+        if self.start == "raise":
+            raise ZeroDivisionError("in serving()")
+        if self.start == "exit":
+            os._exit(3)
+        if self.start == "shutdown":
+            return Action.SHUTDOWN
+        if self.start == "thrice":
+            fail(self.folder)
+        return None
+
+    def tick(self):
+        say(index=self.server.loop_index, pid=os.getpid(), addresses=self.server.addresses, loops=self.server.loops)
+
+    def opened(self, conn):
+        return bytes([self.server.loop_index])
+
+    def data(self, conn, data):
+        match bytes(data):
+            case b"big":
+                return bytes(SIZE)
+            case b"hang":
+                conn.write(b"!")
+                conn.get_extra_info("socket")  # the byte goes with the end of the iteration
+                self.server.loop.call_later(0, self.hang)
+            case b"end":
+                return b"!", Action.SHUTDOWN
+            case _:
+                if not hasattr(conn, "opened"):  # a datagram
+                    return bytes([self.server.loop_index]) + bytes(data)
+                return data
+        return None
+
+    def hang(self):
+        while True:
+            signal.pause()
+
+
+def context():
+    """What each worker has of its own."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(os.environ["CERTIFICATE"])
+    return made
+
+
+def main(addresses, loops, balance, folder=None, start=None, tls=False, **options):
+    multiprocessing.resource_tracker.ensure_running()  # which stays until the program ends
+    before = len(os.listdir("/proc/self/fd"))
+    how = "ended"
+    try:
+        epoll_loop.serve(
+            Served(folder, start), *addresses, loops=loops, balance=balance, tls=context if tls else None, **options
+        )
+    except KeyboardInterrupt:
+        how = "KeyboardInterrupt"
+    except Exception as exc:
+        how = f"{type(exc).__name__}: {exc}"
+    left = len(os.listdir("/proc/self/fd")) - before
+    say(over=how, descriptors=left, children=len(multiprocessing.active_children()))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with it ignored
+    main(**json.loads(sys.argv[1]))
