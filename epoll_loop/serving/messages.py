@@ -85,17 +85,15 @@ class Messages:
             try:
                 count = self._send(data, sock)
             except BlockingIOError:
-                if not self._waits:
-                    self._waits = True
-                    self._loop.add_writer(self._sock, self._flush)
+                self._waits = True
+                self._loop.add_writer(self._sock, self._go_on)
                 return
             except OSError as exc:
-                if exc.errno != errno.ETOOMANYREFS:
+                if exc.errno == errno.ETOOMANYREFS:
+                    self._waits = True
+                    self._loop.call_later(_RETRY, self._go_on)
+                else:
                     self._drop()  # the other side is gone, which the reading end is told too
-                    return
-                self._wait(False)
-                self._waits = True
-                self._loop.call_later(_RETRY, self._again)
                 return
             if sock is not None:
                 sock.close()
@@ -103,17 +101,14 @@ class Messages:
                 self._queue[0] = data[count:], None
             else:
                 self._queue.popleft()
-        if self._waits:
-            self._wait(False)
-            self._drained()
 
-    def _again(self) -> None:
+    def _go_on(self) -> None:
         if self._sock.fileno() >= 0:
+            self._loop.remove_writer(self._sock)
+            self._waits = False
             self._flush()
-
-    def _wait(self, waits: bool) -> None:
-        self._waits = waits
-        self._loop.remove_writer(self._sock)
+            if not self._queue:
+                self._drained()
 
     def _send(self, data: bytes, sock: socket.socket | None) -> int:
         if sock is None:
@@ -154,8 +149,6 @@ class Messages:
     def finish(self) -> None:
         """Send what is queued, waiting for it, and close."""
         if self._sock.fileno() >= 0:
-            self._loop.remove_writer(self._sock)
-            self._loop.remove_reader(self._sock)
             self._sock.settimeout(_LAST)
             with contextlib.suppress(OSError):
                 for data, _ in self._queue:
@@ -167,6 +160,7 @@ class Messages:
         self._drop()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
             self._sock.close()
 
     def _drop(self) -> None:
@@ -174,5 +168,3 @@ class Messages:
             if sock is not None:
                 sock.close()
         self._queue.clear()
-        if self._sock.fileno() >= 0:
-            self._wait(False)

@@ -13,6 +13,7 @@ from epoll_loop.serving.datagrams import Endpoint
 from epoll_loop.serving.events import Events, overrides
 from epoll_loop.serving.framing import Framed
 from epoll_loop.transports.conn import Action, Conn, new_buffer
+from epoll_loop.transports.stream import open_stream
 
 Bound = tuple[Any, list[socket.socket]]
 """What an address has where it was bound for many loops: its name, and the sockets of it that one of them has."""
@@ -64,7 +65,7 @@ class Serving:
         self._on_shutdown = on_shutdown  # has the other loops end too
         self._released = released  # is told when a connection is not served any more
         self._tls: list[Any] = []
-        self._arriving: dict[Conn, asyncio.Task[Any]] = {}  # those that were accepted elsewhere, until they open
+        self._arriving: dict[Conn, asyncio.Task[Any]] = {}  # accepted elsewhere, until the handshake is over
         self._done = self.loop.create_future()
 
     # The beginning
@@ -126,6 +127,15 @@ class Serving:
         if self._ending:
             sock.close()
             self.forget(conn)
+            return
+        if self._tls[index] is None:
+            try:
+                sock.setblocking(False)
+                open_stream(self.loop, sock, conn, borrowed=False)
+            except BaseException:
+                sock.close()
+                self.forget(conn)
+                raise
             return
         opening = self.loop.connect_accepted_socket(lambda: conn, sock, ssl=self._tls[index])
         task = self._arriving[conn] = self.loop.create_task(opening)

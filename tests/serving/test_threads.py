@@ -1,0 +1,182 @@
+"""serve() on many loops in threads, as on a free-threaded Python; the threads are the same with the GIL."""
+
+import collections
+import concurrent.futures
+import logging
+import queue
+import socket
+import threading
+
+import pytest
+from conftest import LIMIT
+from many import TCP, Client
+
+import epoll_loop
+from epoll_loop import Action
+from epoll_loop.serving.run import _serve_many
+
+pytestmark = pytest.mark.usefixtures("no_descriptor_left")
+BALANCES = ["random", "round-robin", "least-connections"]
+
+
+class Shared(epoll_loop.Events):
+    """One for all loops: says which it is to each that comes, and echoes."""
+
+    def __init__(self):
+        self.local = threading.local()
+        self.serves = queue.Queue()
+        self.waits = queue.Queue()
+        self.release = threading.Event()
+        self.failing = 0
+
+    def serving(self, server):
+        self.local.index = server.loop_index
+        self.server = server
+        if self.failing:
+            self.failing -= 1
+            raise ZeroDivisionError("in serving()")
+
+    def tick(self):
+        self.serves.put((self.local.index, self.server.loops, self.server.addresses))
+
+    def opened(self, conn):
+        return bytes([self.local.index])
+
+    def data(self, conn, data):
+        match bytes(data):
+            case b"exit":
+                raise SystemExit
+            case b"end":
+                return b"!", Action.SHUTDOWN
+            case b"hang":
+                self.waits.put(self.local.index)
+                self.release.wait(LIMIT)
+        return data
+
+
+class Server:
+    """The server, in a thread; a context that ends it."""
+
+    def __init__(self, *addresses, loops=2, balance="random", events=None, **options):
+        self.events = events or Shared()
+        self.loops = loops
+        self.pool = concurrent.futures.ThreadPoolExecutor()
+        self.clients = []
+        arguments = (self.events, addresses or (TCP,), loops, balance, options, True)
+        self.over = self.pool.submit(_serve_many, *arguments)
+        self.over.add_done_callback(lambda over: self.events.serves.put(None))
+
+    def __enter__(self):
+        for _ in range(self.loops):
+            self.next_one()
+        return self
+
+    def __exit__(self, *exc):
+        if not self.over.done():
+            self.events.server.call(self.events.server.shutdown)
+        for client in self.clients:
+            client.close()
+        self.over.result(LIMIT)
+        self.pool.shutdown()
+
+    def next_one(self):
+        """Wait for a loop to serve, and return which."""
+        found = self.events.serves.get(timeout=LIMIT)
+        assert found, self.over.result()
+        index, loops, self.addresses = found
+        assert loops == self.loops
+        return index
+
+    def client(self, address=None):
+        client = Client(self.addresses[0] if address is None else address)
+        self.clients.append(client)
+        return client.arrive()
+
+    def client_of(self, index):
+        return next(client for client in (self.client() for _ in range(1000)) if client.index == index)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_the_distribution(balance):
+    """All of the connections stay."""
+    with Server(loops=4, balance=balance) as server:
+        counts = collections.Counter(server.client().index for _ in range(200))
+    assert sorted(counts) == [0, 1, 2, 3]
+    if balance != "random":
+        assert set(counts.values()) == {50}
+
+
+def test_the_fewest_are_made_up_for():
+    with Server(loops=4, balance="least-connections") as server:
+        for _ in range(40):
+            server.client()
+        for client in server.clients:
+            if client.index == 3:
+                client.close()
+        kept = [client for client in server.clients if client.index != 3]
+        kept += [server.client() for _ in range(90)]
+        counts = collections.Counter(client.index for client in kept)
+        assert set(counts.values()) == {30}
+
+
+@pytest.mark.parametrize("balance", ["random", "round-robin"])
+def test_all_kinds_of_addresses(tmp_path, balance):
+    path = str(tmp_path / "socket")
+    with Server(TCP, f"unix://{path}", "udp://127.0.0.1:0", balance=balance) as server:
+        assert server.client().say(b"hello") == b"hello"
+        assert server.client(path).say(b"hello") == b"hello"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(LIMIT)
+            udp.connect(server.addresses[2])
+            udp.send(b"datagram")
+            assert udp.recv(100) == b"datagram"
+    assert not (tmp_path / "socket").exists()
+
+
+@pytest.mark.parametrize("balance", ["random", "round-robin"])
+def test_shutdown_by_one_ends_all(balance):
+    with Server(balance=balance) as server:
+        first, second = server.client_of(0), server.client_of(1)
+        first.sock.sendall(b"end")
+        assert first.rest() == 1
+        assert second.rest() == 0
+        server.over.result(LIMIT)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_one_that_ends_is_replaced(balance, caplog):
+    with Server(balance=balance) as server:
+        first, second = server.client_of(0), server.client_of(1)
+        server.events.failing = 2
+        first.sock.sendall(b"exit")
+        assert first.rest() == 0
+        assert second.say(b"untouched") == b"untouched"
+        assert server.next_one() == 0
+        assert server.client_of(0).say(b"hello") == b"hello"
+        assert second.say(b"untouched") == b"untouched"
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [text[:33] for text in told] == ["worker 0: its thread has ended; t"] * 3
+    assert "ZeroDivisionError: in serving()" in caplog.text
+
+
+def test_one_that_can_not_start():
+    events = Shared()
+    events.failing = 1
+    server = Server(events=events)
+    with pytest.raises(ZeroDivisionError):
+        server.over.result(LIMIT)
+    server.pool.shutdown()
+
+
+def test_one_that_does_not_end_is_left_behind(caplog):
+    with Server(shutdown_timeout=0) as server:
+        first, second = server.client_of(0), server.client_of(1)
+        second.sock.sendall(b"hang")
+        assert server.events.waits.get(timeout=LIMIT) == 1
+        hanging = next(thread for thread in threading.enumerate() if thread.name == "epoll_loop-1")
+        first.sock.sendall(b"end")
+        server.over.result(LIMIT)
+        assert "worker 1 did not end in time" in caplog.text
+        server.events.release.set()
+        hanging.join(LIMIT)
+        assert not hanging.is_alive()
