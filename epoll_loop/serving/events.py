@@ -18,13 +18,15 @@ class Events:
 
     An exception out of a callback of a connection closes that connection; it is reported to the loop's exception
     handler, and the other connections are served. So is a TypeError where a callback returns something else.
+
+    Of many loops, those in processes have a copy each; those in threads share it, and call it at the same time.
     """
 
     framing: Framing | None = None
     """What makes messages of the stream, so that `data()` gets whole ones; see `delimiter()` and `length_prefix()`."""
 
     def serving(self, server: Any) -> Action | None:
-        """A `Serving` listens, on its `addresses`. An exception ends it."""
+        """A `Serving` listens, on its `addresses`; of many loops, each has its own. An exception ends it."""
 
     def opened(self, conn: Conn) -> Answer:
         """A connection was accepted. Its options are set here: `conn.keep_alive()`, `conn.reuse_input_buffer()`."""

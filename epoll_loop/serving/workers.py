@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from epoll_loop.core.missing import CHILDREN, UNIX_SOCKETS, need
 from epoll_loop.loop import Loop
 from epoll_loop.serving.addresses import Address
 from epoll_loop.serving.balance import LEAST_CONNECTIONS, RANDOM, Accepting
@@ -210,6 +211,7 @@ def serve_many(
     """Serve on many loops, in threads or in processes, until it is over; see `serve()`."""
     job = Job(events, addresses, [], options, backlog, loops, counted=balance == LEAST_CONNECTIONS)
     if not threads:
+        need(CHILDREN and UNIX_SOCKETS, "processes to be handed connections")
         pickled(job)  # before there is anything to be closed
 
     workers: Workers | None = None

@@ -3,6 +3,7 @@
 import collections
 import os
 import random
+import re
 import signal
 import socket
 import ssl
@@ -13,7 +14,7 @@ import programs
 import pytest
 import tls
 from conftest import LIMIT
-from many import TCP, Client, Program
+from many import ROOT, TCP, Client, Program
 
 import epoll_loop
 from epoll_loop.serving.workers import Place
@@ -216,8 +217,9 @@ def test_workers_that_can_not_start(tmp_path, start, text):
         assert program.process.wait(LIMIT) == 0
 
 
-def test_shutdown_at_once(tmp_path):
-    with Program(tmp_path, start="shutdown") as program:
+@pytest.mark.parametrize("loops", [1, 2])
+def test_shutdown_at_once(tmp_path, loops):
+    with Program(tmp_path, loops=loops, start="shutdown") as program:
         program.is_over()
 
 
@@ -272,6 +274,18 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path):
         program.is_over()
         assert "worker 1 did not end in time" in program.log()
         assert "worker 0 did not end in time" not in program.log()
+
+
+def test_a_second_interrupt_waits_for_nobody(tmp_path):
+    with Program(tmp_path, shutdown_timeout=1000) as program:
+        program.ready()
+        first, second = program.clients_of_all()
+        second.sock.sendall(b"hang")
+        assert program.line() == {"hangs": 1}
+        program.process.send_signal(signal.SIGINT)
+        assert first.rest() == 0
+        program.process.send_signal(signal.SIGINT)
+        program.is_over("KeyboardInterrupt")
 
 
 @pytest.mark.parametrize("balance", ["random", "round-robin"])
@@ -331,6 +345,35 @@ def test_a_busy_port(balance, kind):
             )
 
 
+SERVES = """
+import epoll_loop
+class Mine(epoll_loop.Events):
+    pass
+epoll_loop.serve(Mine(), "tcp://127.0.0.1:0", loops=2)
+"""
+
+
+def run(*command):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LIMIT, env=env)
+
+
+def test_events_that_are_nowhere_to_be_imported():
+    done = run("-c", SERVES)
+    assert done.returncode == 1
+    assert "TypeError: what many processes serve is imported by each of them: " in done.stderr.splitlines()[-1]
+
+
+def test_a_program_that_serves_when_it_is_imported(tmp_path):
+    """Without `if __name__ == "__main__"`: multiprocessing says so, and it ends."""
+    file = tmp_path / "program.py"
+    file.write_text(SERVES)
+    done = run(file)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__':" in done.stderr
+    assert re.search(r"RuntimeError: worker [01] did not serve", done.stderr)
+
+
 def test_one_loop_has_no_need_of_multiprocessing():
     program = """
 import sys, epoll_loop
@@ -340,5 +383,5 @@ class Once(epoll_loop.Events):
 epoll_loop.serve(Once(), "tcp://127.0.0.1:0")
 print("multiprocessing" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT)
+    done = run("-c", program)
     assert (done.stdout, done.stderr) == ("False\n", "")
