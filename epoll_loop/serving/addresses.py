@@ -34,6 +34,15 @@ class Address:
         host = self.host or ""
         return f"{self.kind}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    def where(self) -> dict[str, Any]:
+        """Return what `loop.create_server()` is told of it; or create_unix_server(), or create_datagram_endpoint()."""
+        if self.kind == "unix":
+            return {"path": self.path}
+        if self.kind == "udp":
+            local = (self.host or None, self.port)
+            return {"local_addr": local, "family": self.family, "reuse_port": self.reuse_port or None}
+        return {"host": self.host, "port": self.port, "family": self.family, "reuse_port": self.reuse_port}
+
 
 def parse(text: str | Address, tls: Any = None) -> Address:
     """Return the `Address` of a text. ValueError if it is none, with what is wrong."""

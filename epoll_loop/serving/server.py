@@ -97,7 +97,7 @@ class Serving:
 
     async def _bind(self, index: int, address: Address, backlog: int, bound: Bound | None) -> None:
         if bound is None:
-            self.addresses.append(await self._listen(index, address, backlog, **_where(address)))
+            self.addresses.append(await self._listen(index, address, backlog, **address.where()))
             return
         name, sockets = bound
         for sock in sockets:
@@ -132,10 +132,8 @@ class Serving:
             try:
                 sock.setblocking(False)
                 open_stream(self.loop, sock, conn, borrowed=False)
-            except BaseException:
-                sock.close()
-                self.forget(conn)
-                raise
+            except Exception as exc:
+                self._fail(conn, sock, exc)
             return
         opening = self.loop.connect_accepted_socket(lambda: conn, sock, ssl=self._tls[index])
         task = self._arriving[conn] = self.loop.create_task(opening)
@@ -143,11 +141,14 @@ class Serving:
 
     def _arrived(self, conn: Conn, sock: socket.socket, task: asyncio.Task[Any]) -> None:
         exc = None if task.cancelled() else task.exception()
-        if exc is not None and not isinstance(exc, OSError):  # else the handshake failed, or the peer is gone
-            self.report("a connection that was accepted elsewhere can not be served", exc)
         if self._arriving.pop(conn, None) is not None:
-            sock.close()
-            self.forget(conn)
+            self._fail(conn, sock, exc)
+
+    def _fail(self, conn: Conn, sock: socket.socket, exc: BaseException | None) -> None:
+        sock.close()
+        if exc is not None and not isinstance(exc, OSError):  # else the peer is gone, or can not do TLS
+            self.report("a connection that was accepted elsewhere can not be served", exc)
+        self.forget(conn)
 
     # What the connections tell
 
@@ -300,14 +301,3 @@ class Serving:
     async def __aexit__(self, *exc: object) -> None:
         self.shutdown()
         await self.wait_closed()
-
-
-def _where(address: Address) -> dict[str, Any]:
-    """How the loop is told of an address."""
-    if address.kind == "unix":
-        return {"path": address.path}
-    if address.kind == "udp":
-        local = (address.host or None, address.port)
-        return {"local_addr": local, "family": address.family, "reuse_port": address.reuse_port or None}
-    options = {"family": address.family, "reuse_port": address.reuse_port}
-    return {"host": address.host, "port": address.port, **options}

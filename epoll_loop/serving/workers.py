@@ -98,7 +98,7 @@ class Place:
 
 
 class Workers:
-    """The parent. `make(index, sockets, place)` starts a worker."""
+    """The parent of all."""
 
     def __init__(self, loops: int, balance: str, shutdown_timeout: float) -> None:
         self._loop: Any = asyncio.get_running_loop()
@@ -119,7 +119,10 @@ class Workers:
         return [bound.name for bound in self._bound]
 
     async def run(self, make: Callable[..., Process | Thread], backlog: int) -> None:
-        """Serve until `shutdown()`. Raises what keeps a worker from serving in the beginning."""
+        """Serve until `shutdown()`, with workers that are started by `make(index, sockets, place)`.
+
+        Raises what keeps one of them from serving in the beginning.
+        """
         self._make = make
         sockets = [(index, sock) for index, each in enumerate(self._bound) if each.accepts for sock in each.sockets]
         self.accepting.start(sockets, backlog)
@@ -180,6 +183,7 @@ class Workers:
         """A worker serves."""
         if not self._serving.done() and all(place.is_ready() for place in self._places):
             self._serving.set_result(None)
+            logger.info("%d loops serve %s", len(self._places), ", ".join(str(bound.name) for bound in self._bound))
         if self._serving.done():  # not before all are ready: it is about their equal parts
             self.accepting.resume()
 

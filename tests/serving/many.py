@@ -48,6 +48,11 @@ class Client:
         self.sock.sendall(data)
         return self.sock.recv(len(data))
 
+    def notice(self):
+        """Wait for the worker to notice, and to tell the parent, what has happened before."""
+        for _ in range(2):
+            assert self.say(b"x") == b"x"
+
     def rest(self):
         """How much comes until the end, or until it is reset."""
         size = 0
@@ -105,16 +110,24 @@ class Program:
     def next_worker(self):
         """Wait for a worker to serve, and return its line."""
         line = self.line()
+        self.serves(line)
+        return line
+
+    def serves(self, line):
         assert "index" in line, line
         self.served[line["index"]] = line
         self.addresses = line["addresses"]
         self.pidfds[line["pid"]] = os.pidfd_open(line["pid"])
-        return line
 
     def ready(self):
-        """Wait for all of them."""
-        for _ in range(self.loops):
-            self.next_worker()
+        """Wait for all of them, and for the parent to know."""
+        up = False
+        while not up or len(self.served) < self.loops:
+            line = self.line()
+            if "up" in line:
+                up = True
+            else:
+                self.serves(line)
         assert sorted(self.served) == list(range(self.loops))
         return self
 

@@ -34,6 +34,26 @@ def fail(folder):
         os._exit(7)
 
 
+class Up(logging.Handler):
+    """Calls a function when the parent knows that all serve: from then on workers may end."""
+
+    def __init__(self, tell):
+        super().__init__()
+        self.tell = tell
+        self.logger = logging.getLogger("asyncio")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def emit(self, record):
+        if record.levelno == logging.INFO:
+            self.tell()
+
+    def close(self):
+        self.logger.removeHandler(self)
+        self.logger.setLevel(logging.NOTSET)
+        super().close()
+
+
 class Served(epoll_loop.Events):
     """Says which worker it is to each that comes."""
 
@@ -98,5 +118,7 @@ def main(addresses, loops, balance, folder=None, start=None, tls=False, **option
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
+    logging.root.handlers[0].setLevel(logging.WARNING)
+    Up(lambda: say(up=True))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with it ignored
     main(**json.loads(sys.argv[1]))

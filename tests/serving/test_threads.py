@@ -10,6 +10,7 @@ import threading
 import pytest
 from conftest import LIMIT
 from many import TCP, Client
+from programs import Up
 
 import epoll_loop
 from epoll_loop import Action
@@ -62,6 +63,8 @@ class Server:
         self.loops = loops
         self.pool = concurrent.futures.ThreadPoolExecutor()
         self.clients = []
+        self.up = threading.Event()
+        self.log = Up(self.up.set)
         arguments = (self.events, addresses or (TCP,), loops, balance, options, True)
         self.over = self.pool.submit(_serve_many, *arguments)
         self.over.add_done_callback(lambda over: self.events.serves.put(None))
@@ -69,6 +72,8 @@ class Server:
     def __enter__(self):
         for _ in range(self.loops):
             self.next_one()
+        assert self.up.wait(LIMIT)
+        self.log.close()
         return self
 
     def __exit__(self, *exc):
@@ -110,11 +115,13 @@ def test_the_fewest_are_made_up_for():
     with Server(loops=4, balance="least-connections") as server:
         for _ in range(40):
             server.client()
-        for client in server.clients:
+        last = server.client_of(3)  # the 44th
+        for client in server.clients[:-1]:
             if client.index == 3:
                 client.close()
-        kept = [client for client in server.clients if client.index != 3]
-        kept += [server.client() for _ in range(90)]
+        last.notice()
+        kept = [client for client in server.clients if client.index != 3] + [last]
+        kept += [server.client() for _ in range(120 - len(kept))]
         counts = collections.Counter(client.index for client in kept)
         assert set(counts.values()) == {30}
 
@@ -166,6 +173,7 @@ def test_one_that_can_not_start():
     with pytest.raises(ZeroDivisionError):
         server.over.result(LIMIT)
     server.pool.shutdown()
+    server.log.close()
 
 
 def test_one_that_does_not_end_is_left_behind(caplog):
