@@ -55,6 +55,8 @@ def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: st
     RuntimeError if a loop runs in this thread. After KeyboardInterrupt the connections of a single loop are dropped;
     many loops end as at SIGTERM.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
     if isinstance(loops, bool) or not isinstance(loops, int) or loops < 1:
         raise ValueError(f"loops is a number from 1 on, not {loops!r}")
     if balance not in BALANCES:
@@ -62,9 +64,6 @@ def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: st
     if loops > 1:
         _serve_many(events, addresses, loops, balance, options, threads=not _has_gil())
         return
-
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
 
     async def main() -> None:
         server = await start_serving(events, *addresses, **options)

@@ -74,9 +74,10 @@ def test_keyboard_interrupt_drops_all(program):
     assert program.wait(LIMIT) != 0
 
 
-async def test_not_in_a_running_loop():
+@pytest.mark.parametrize("loops", [1, 2])
+async def test_not_in_a_running_loop(loops):
     with pytest.raises(RuntimeError, match="running"):
-        epoll_loop.serve(epoll_loop.Events(), "tcp://127.0.0.1:0")
+        epoll_loop.serve(epoll_loop.Events(), "tcp://127.0.0.1:0", loops=loops)
 
 
 def test_the_readme_serves():
