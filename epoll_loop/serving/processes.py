@@ -96,9 +96,9 @@ class Process:
         self._messages.read()  # its last words
         self._messages.close()
         self._process.join()
-        code, pid = self._process.exitcode, self._process.pid
+        code, pid = self._process.exitcode or 0, self._process.pid
         self._process.close()
-        way = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+        way = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         self._place.ended(f"its process {pid} has ended with {way}", self._error)
 
 

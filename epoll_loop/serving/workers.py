@@ -36,18 +36,19 @@ class Place:
         self.worker: Process | Thread | None = None
         self.connections = 0
         """How many it has, of those that were handed to it."""
-        self._ready = False
+        self._ready = self._leaves = False
         self._began = 0.0
         self._delay = _FIRST_DELAY
 
     def begin(self, worker: Process | Thread, now: float) -> None:
         """A worker was started."""
         self.worker = worker
+        self._leaves = False
         self._began = now
 
     def takes(self) -> bool:
         """Return whether there is a worker that takes connections."""
-        return self._ready and self.worker is not None and not self.worker.is_behind()
+        return self._ready and not self._leaves and self.worker is not None and not self.worker.is_behind()
 
     def hand(self, index: int, sock: socket.socket) -> None:
         """Hand a connection to the worker."""
@@ -71,7 +72,7 @@ class Place:
 
     def leaves(self) -> None:
         """It takes no more connections."""
-        self._ready = False
+        self._leaves = True
 
     def taken(self) -> None:
         """It has taken all that was handed to it."""

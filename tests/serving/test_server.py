@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import struct
 import threading
 
 import pytest
@@ -13,7 +12,6 @@ from epoll_loop import Action
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 TCP = "tcp://127.0.0.1:0"
-RESET = struct.pack("ii", 1, 0)  # close() resets
 
 
 async def test_an_echo(connect):
@@ -276,31 +274,3 @@ async def test_keep_alive(connect):
         client = await connect(server.addresses[0])
         assert await client.read(4) == b"done"
     assert found == [1, 30, 0]
-
-
-async def test_connections_that_others_have_accepted(connect):
-    """And those that can not be served: the peer has gone, or it is none."""
-    reports = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
-    events = Recording()
-    async with await epoll_loop.start_serving(events, TCP) as server:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = await connect(listening.getsockname())
-            server.accept(0, listening.accept()[0])
-            assert await client.say(b"hello") == b"hello"
-            client = await connect(listening.getsockname())
-            sock, _ = listening.accept()
-            client.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            client.writer.transport.abort()
-            assert await client.rest() == b""
-            server.accept(0, sock)
-        closed = socket.socket()
-        closed.close()
-        server.accept(0, closed)
-        server.shutdown()
-        one, other = socket.socketpair()
-        server.accept(0, one)  # too late
-        with other:
-            assert other.recv(1) == b""
-    assert events.names().count("opened") == events.names().count("closed")
-    assert reports == []
