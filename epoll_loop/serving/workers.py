@@ -110,6 +110,7 @@ class Workers:
         self._apart = balance == RANDOM
         self._make: Callable[..., Process | Thread]
         self._serving = self._loop.create_future()  # all of them, for the first time
+        self._up = False  # since then
         self._over = asyncio.Event()  # shutdown() was called
         self._ended = self._loop.create_future()  # after that, the last of them
 
@@ -183,21 +184,22 @@ class Workers:
     def ready(self) -> None:
         """A worker serves."""
         if not self._serving.done() and all(place.is_ready() for place in self._places):
+            self._up = True
             self._serving.set_result(None)
             logger.info("%d loops serve %s", len(self._places), ", ".join(str(bound.name) for bound in self._bound))
-        if self._serving.done():  # not before all are ready: it is about their equal parts
+        if self._up:  # not before all are ready: it is about their equal parts
             self.accepting.resume()
 
     def ended(self, place: Place, how: str, error: BaseException | None) -> None:
         """A worker is gone."""
         if self._over.is_set():
             self._settle()
-        elif not self._serving.done():
-            self._serving.set_exception(error or RuntimeError(f"worker {place.index} did not serve: {how}"))
-        else:
+        elif self._up:
             delay = place.delay(self._loop.time())
             logger.warning("worker %d: %s; the next one begins in %g s", place.index, how, delay, exc_info=error)
             self._loop.call_later(delay, self._start, place)
+        elif not self._serving.done():
+            self._serving.set_exception(error or RuntimeError(f"worker {place.index} did not serve: {how}"))
 
     def _settle(self) -> None:
         if not self._ended.done() and not any(place.worker for place in self._places):

@@ -223,6 +223,7 @@ def test_workers_that_can_not_start(tmp_path, start, text):
         assert text in line.pop("over")
         assert line == {"descriptors": 0, "children": 0}
         assert program.process.wait(LIMIT) == 0
+        assert "the next one begins" not in program.log()
 
 
 @pytest.mark.parametrize("loops", [1, 2])
