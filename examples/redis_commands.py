@@ -1,18 +1,16 @@
-"""Some of Redis' commands, with its errors, on a dictionary. Part of redis_server.py.
+"""Some of Redis' commands, with its errors. Part of redis_server.py.
 
 A command is a method that takes words and returns a reply; how many words it takes is seen by its parameters.
 """
 
-import heapq
 import inspect
-import re
+import itertools
 import sys
-import time
 
-from redis_protocol import INTEGER, OK, array, bulk, error, integer
+from redis_database import glob
+from redis_protocol import NIL, OK, CommandStream, array, bulk, error, integer
 
 LAST = 2**63 - 1  # the largest integer that Redis knows
-DROPPED_AT_ONCE = 10_000
 
 COMMANDS = {}
 """By their names: the function, and how many words there are at least and at most, with the name."""
@@ -22,11 +20,6 @@ class CommandError(Exception):
     """A command that can not be done, in the words of Redis."""
 
 
-class QuitError(Exception):
-    """The client wants no more."""
-
-
-NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 SYNTAX = "ERR syntax error"
 
 
@@ -34,9 +27,10 @@ def command(*names):
     """Make a method the command of these names."""
 
     def add(function):
-        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-        least = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)  # with self, in the place of the name
-        most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else least
+        parameters = inspect.signature(function).parameters.values()
+        words = [word for word in parameters if word.kind is not word.VAR_POSITIONAL]  # with self, as the name
+        least = sum(word.default is word.empty for word in words)
+        most = len(words) if len(words) == len(parameters) else sys.maxsize
         for name in names:
             COMMANDS[name.encode()] = COMMANDS[name.lower().encode()] = function, least, most
         return function
@@ -60,79 +54,42 @@ def refuse(words):
 
 def number(text):
     """Return the integer that a word is."""
-    if not INTEGER.fullmatch(text) or not -LAST - 1 <= int(text) <= LAST:
-        raise CommandError(NOT_AN_INTEGER)
-    return int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = LAST + 1
+    if not -LAST - 1 <= value <= LAST or b"%d" % value != text:
+        raise CommandError("ERR value is not an integer or out of range")
+    return value
 
 
-def glob(pattern):
-    """Return a pattern of Redis as one of `re`."""
-    out = []
-    for part in re.findall(rb"\*+|\?|\[\^?(?:\\.|[^\]\\])*\]?|\\.|.", pattern, re.DOTALL):
-        if part[:1] == b"*":
-            out.append(b".*")
-        elif part == b"?":
-            out.append(b".")
-        elif part[:1] == b"[":
-            inverted = part[1:2] == b"^"
-            inner = part[2:] if inverted else part[1:]
-            out.append(_one_of(inner.removesuffix(b"]"), inverted))
-        else:
-            out.append(re.escape(part[-1:]))
-    return re.compile(b"".join(out), re.DOTALL)
+class Client:
+    """One of those that are connected to a database: its stream of commands, and what they do."""
 
+    _numbers = itertools.count(1)
 
-def _one_of(inner, inverted):
-    chars = re.findall(rb"(\\.|.)-(\\.|.)|(\\.|.)", inner, re.DOTALL)
-    ranges = [sorted((first[-1:], last[-1:])) if first else [one[-1:]] for first, last, one in chars]
-    inner = b"".join(b"-".join(map(re.escape, ends)) for ends in ranges)
-    if not inner:
-        return b"." if inverted else b"(?!)"
-    return b"[%b%b]" % (b"^" * inverted, inner)
+    def __init__(self, database):
+        self.database = database
+        self.stream = CommandStream()
+        self.quits = False
+        self._number = next(self._numbers)
+        self._name = None
+        self._protocol = 2
+        self._nil = NIL
 
+    def _bulk(self, value):
+        return self._nil if value is None else bulk(value)
 
-class Database:
-    """Strings by their keys, some with a time at which they go: noticed when they are asked for, and by a tick."""
-
-    def __init__(self, clock=time.monotonic):
-        self.values = {}
-        self._clock = clock
-        self._deadlines = {}
-        self._queue = []  # a heap of (deadline, key), some of them out of date
-
-    def find(self, key):
-        """Return a value, or None."""
-        deadline = self._deadlines.get(key)
-        if deadline is not None and deadline <= self._clock():
-            self.remove(key)
-        return self.values.get(key)
-
-    def remove(self, key):
-        self._deadlines.pop(key, None)
-        return self.values.pop(key, None)
-
-    def drop_expired(self):
-        """Remove what nobody has asked for since its time has come."""
-        now = self._clock()
-        for _ in range(DROPPED_AT_ONCE):
-            if not self._queue or self._queue[0][0] > now:
-                break
-            deadline, key = heapq.heappop(self._queue)
-            if self._deadlines.get(key) == deadline:
-                self.remove(key)
-
-    def _expire_in(self, key, seconds):
-        self._deadlines[key] = deadline = self._clock() + seconds
-        heapq.heappush(self._queue, (deadline, key))
-        if len(self._queue) > 2 * len(self._deadlines) + 100:
-            self._queue = [(deadline, key) for key, deadline in self._deadlines.items()]
-            heapq.heapify(self._queue)
+    def _map(self, items):
+        """Keys and values. RESP3 has a type for it, and one for nothing: all that is different here from RESP2."""
+        replies = [reply for item in items for reply in item]
+        return array(replies) if self._protocol == 2 else b"%%%d\r\n%b" % (len(replies) // 2, b"".join(replies))
 
     # Strings
 
     @command("GET")
     def get(self, key):
-        return bulk(self.find(key))
+        return self._bulk(self.database.find(key))
 
     @command("SET")
     def set(self, key, value, *options):
@@ -140,13 +97,13 @@ class Database:
         keep = False
         if options:
             seconds, condition, keep = self._set_options(options)
-            if condition is not None and (self.find(key) is None) != (condition == b"NX"):
-                return bulk(None)
-        self.values[key] = value
+            if condition is not None and (self.database.find(key) is None) != (condition == b"NX"):
+                return self._nil
+        self.database.values[key] = value
         if seconds is not None:
-            self._expire_in(key, seconds)
-        elif not keep and self._deadlines:
-            self._deadlines.pop(key, None)
+            self.database.expire_in(key, seconds)
+        elif not keep and self.database.deadlines:
+            self.database.deadlines.pop(key, None)
         return OK
 
     def _set_options(self, options):
@@ -173,7 +130,7 @@ class Database:
 
     @command("MGET")
     def mget(self, key, *keys):
-        return array([bulk(self.find(key)) for key in (key, *keys)])
+        return array([self._bulk(self.database.find(key)) for key in (key, *keys)])
 
     @command("MSET")
     def mset(self, key, value, *more):
@@ -201,22 +158,24 @@ class Database:
         return self._add(key, -number(amount))
 
     def _add(self, key, amount):
-        value = self.find(key)
+        value = self.database.find(key)
         total = amount if value is None else number(value) + amount
         if not -LAST - 1 <= total <= LAST:
             raise CommandError("ERR increment or decrement would overflow")
-        self.values[key] = b"%d" % total
+        self.database.values[key] = b"%d" % total
         return integer(total)
 
     # Keys
 
     @command("DEL", "UNLINK")
     def delete(self, key, *keys):
-        return integer(sum(self.find(key) is not None and self.remove(key) is not None for key in (key, *keys)))
+        return integer(
+            sum(self.database.find(key) is not None and self.database.remove(key) is not None for key in (key, *keys))
+        )
 
     @command("EXISTS")
     def exists(self, key, *keys):
-        return integer(sum(self.find(key) is not None for key in (key, *keys)))
+        return integer(sum(self.database.find(key) is not None for key in (key, *keys)))
 
     @command("EXPIRE")
     def expire(self, key, seconds):
@@ -229,12 +188,12 @@ class Database:
     def _expire(self, key, amount, name, unit):
         if abs(amount) > LAST // 1000 * unit:
             raise CommandError(f"ERR invalid expire time in '{name}' command")
-        if self.find(key) is None:
+        if self.database.find(key) is None:
             return integer(0)
         if amount > 0:
-            self._expire_in(key, amount / unit)
+            self.database.expire_in(key, amount / unit)
         else:
-            self.remove(key)
+            self.database.remove(key)
         return integer(1)
 
     @command("TTL")
@@ -247,31 +206,28 @@ class Database:
         return integer(self._time_left(key))
 
     def _time_left(self, key):
-        if self.find(key) is None:
+        if self.database.find(key) is None:
             return -2
-        deadline = self._deadlines.get(key)
-        return -1 if deadline is None else round((deadline - self._clock()) * 1000)
+        deadline = self.database.deadlines.get(key)
+        return -1 if deadline is None else round((deadline - self.database.clock()) * 1000)
 
     @command("PERSIST")
     def persist(self, key):
-        return integer(self.find(key) is not None and self._deadlines.pop(key, None) is not None)
+        return integer(self.database.find(key) is not None and self.database.deadlines.pop(key, None) is not None)
 
     @command("KEYS")
     def keys(self, pattern):
-        match = glob(pattern).fullmatch
-        return array([bulk(key) for key in list(self.values) if match(key) and self.find(key) is not None])
+        return array([bulk(key) for key in self.database.keys(pattern)])
 
     @command("DBSIZE")
     def dbsize(self):
-        return integer(len(self.values))
+        return integer(len(self.database.values))
 
     @command("FLUSHALL", "FLUSHDB")
     def flush(self, *options):
         if len(options) > 1 or (options and options[0].upper() not in (b"SYNC", b"ASYNC")):
             raise CommandError(SYNTAX)
-        self.values.clear()
-        self._deadlines.clear()
-        self._queue.clear()
+        self.database.clear()
         return OK
 
     # The connection, and what clients ask before they begin
@@ -294,29 +250,46 @@ class Database:
 
     @command("QUIT")
     def quit(self, *words):
-        raise QuitError
+        self.quits = True
+        return OK
 
     @command("HELLO")
-    def hello(self, *options):
-        if options and options[0] != b"2":
+    def hello(self, protocol=b"2", *options):
+        if protocol not in (b"2", b"3"):
             raise CommandError("NOPROTO unsupported protocol version")
-        facts = {b"server": bulk(b"redis"), b"version": bulk(b"7.0.0"), b"proto": integer(2), b"role": bulk(b"master")}
-        return array([reply for name, fact in facts.items() for reply in (bulk(name), fact)])
+        if options and (options[0].upper() != b"SETNAME" or len(options) != 2):
+            raise CommandError(f"ERR Syntax error in HELLO option '{text_of(options[0])}'")
+        if options:
+            self._name = options[1]
+        self._protocol = int(protocol)
+        self._nil = NIL if protocol == b"2" else b"_\r\n"
+        facts = [(b"server", bulk(b"redis")), (b"version", bulk(b"7.0.0")), (b"proto", integer(self._protocol))]
+        facts += [(b"id", integer(self._number)), (b"mode", bulk(b"standalone")), (b"role", bulk(b"master"))]
+        return self._map((bulk(name), fact) for name, fact in facts)
 
     @command("CLIENT")
     def client(self, what, *words):
-        if what.upper() not in (b"SETINFO", b"SETNAME"):
-            raise CommandError(f"ERR unknown subcommand '{text_of(what)}'.")
+        match what.upper(), *words:
+            case (b"ID",):
+                return integer(self._number)
+            case (b"GETNAME",):
+                return self._bulk(self._name)
+            case b"SETNAME", name:
+                self._name = name
+            case b"SETINFO", _, _:
+                pass
+            case _:
+                raise CommandError(f"ERR unknown subcommand '{text_of(what)}'. Try CLIENT HELP.")
         return OK
 
     @command("COMMAND")
     def describe(self, *words):
-        return array([])
+        return array([])  # for help, which a client can do without
 
     @command("CONFIG")
-    def config(self, what, name, *more):
-        if what.upper() != b"GET":
-            raise CommandError(f"ERR unknown subcommand '{text_of(what)}'.")
-        match = glob(name.lower()).fullmatch
+    def config(self, what, *names):
+        if what.upper() != b"GET" or not names:
+            raise CommandError(f"ERR unknown subcommand '{text_of(what)}'. Try CONFIG HELP.")
         settings = [(b"save", b""), (b"appendonly", b"no")]
-        return array([bulk(word) for setting in settings if match(setting[0]) for word in setting])
+        asked = [item for item in settings if any(glob(name.lower()).fullmatch(item[0]) for name in names)]
+        return self._map(map(bulk, item) for item in asked)

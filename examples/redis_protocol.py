@@ -1,4 +1,4 @@
-"""Redis' protocol, RESP2: commands out of a stream of bytes, and replies. Part of redis_server.py.
+"""Redis' protocol: commands out of a stream of bytes, and replies in RESP2. Part of redis_server.py.
 
 https://redis.io/docs/latest/develop/reference/protocol-spec/ describes it; limits and errors are those of Redis.
 """
@@ -26,8 +26,7 @@ def integer(number):
 
 
 def bulk(value):
-    """A string, or nothing."""
-    return NIL if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+    return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def array(replies):

@@ -5,14 +5,15 @@
 Then `redis-cli -p 6380`, `redis-benchmark -p 6380 -t get,set,incr,ping -P 16`, or any of Redis' client libraries. It
 takes other addresses too, as echo.py does.
 
-redis_protocol.py makes commands of the stream, redis_commands.py carries them out. Here they meet: what a client has
-sent at once is done at once, and answered in one piece.
+redis_protocol.py makes commands of a stream, redis_commands.py carries them out, on what redis_database.py keeps. Here
+they meet: what a client has sent at once is done at once, and answered in one piece.
 """
 
 import argparse
 
-from redis_commands import COMMANDS, CommandError, Database, QuitError, refuse
-from redis_protocol import OK, CommandStream, error
+from redis_commands import COMMANDS, Client, CommandError, refuse
+from redis_database import Database
+from redis_protocol import error
 
 import epoll_loop
 from epoll_loop import Action
@@ -33,27 +34,24 @@ class Redis(epoll_loop.Events):
         return 0.1
 
     def opened(self, conn):
-        conn.context = CommandStream()
+        conn.context = Client(self.database)
 
     def data(self, conn, data):
-        stream = conn.context
-        database = self.database
+        client = conn.context
         out = []
-        for words in stream.feed(data):
+        for words in client.stream.feed(data):
+            known = COMMANDS.get(words[0]) or COMMANDS.get(words[0].upper())
+            if known is None or not known[1] <= len(words) <= known[2]:
+                out.append(refuse(words))
+                continue
             try:
-                function, least, most = COMMANDS.get(words[0]) or COMMANDS[words[0].upper()]
-                if not least <= len(words) <= most:
-                    raise KeyError
-                out.append(function(database, *words[1:]))
+                out.append(known[0](client, *words[1:]))
             except CommandError as exc:
                 out.append(error(str(exc)))
-            except KeyError:
-                out.append(refuse(words))
-            except QuitError:
-                out.append(OK)
+            if client.quits:
                 return b"".join(out), Action.CLOSE
-        if stream.wrong is not None:
-            out.append(error(f"ERR Protocol error: {stream.wrong}"))
+        if client.stream.wrong is not None:
+            out.append(error(f"ERR Protocol error: {client.stream.wrong}"))
             return b"".join(out), Action.CLOSE
         return b"".join(out)
 

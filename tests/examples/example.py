@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import itertools
 import os
 import select
 import shlex
@@ -48,7 +49,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(name: str, *addresses: str) -> Iterator[list[Any]]:
-    """Have a server run on these addresses; have those that it prints. It ends by SIGTERM and has complained of nothing."""
+    """Have a server run on these addresses; have those that it prints. It ends by SIGTERM, without a complaint."""
     with tempfile.TemporaryFile() as complaints:
         child = subprocess.Popen(
             [*command(name), *addresses],
@@ -124,4 +125,4 @@ def answers(events: Any, *pieces: bytes) -> tuple[bytes, bool]:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """The pieces of a stream; no piece is empty, as none is that comes out of a socket."""
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(ends)]

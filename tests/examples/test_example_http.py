@@ -9,9 +9,9 @@ import time
 import aiohttp
 import pytest
 from example import LIMIT, TCP, answers, connect, cut, running, talk
+from http_server import HEAD_LIMIT, Http, understand
 from hypothesis import given
 from hypothesis import strategies as st
-from http_server import HEAD_LIMIT, Http, understand
 
 BODY = b"Hello, World!\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
