@@ -6,12 +6,13 @@ import itertools
 import os
 import select
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,28 +60,29 @@ def running(name: str, *addresses: str) -> Iterator[list[Any]]:
             stderr=complaints,
         )
         try:
-            yield [address_of(line) for line in lines_of(child, len(addresses))]
+            said = said_by(child, lambda said: said.count(b"\n") == len(addresses))
+            yield [address_of(line) for line in said.decode().splitlines()]
             child.terminate()
             assert child.wait(LIMIT) == 0
         finally:
             child.kill()
             child.communicate()
             complaints.seek(0)
-            said = complaints.read().decode()
-        assert said == ""
+            complaint = complaints.read().decode()
+        assert complaint == ""
 
 
-def lines_of(child: subprocess.Popen[bytes], count: int) -> list[str]:
-    """The first lines that it prints."""
+def said_by(child: subprocess.Popen[bytes], enough: Callable[[bytes], bool]) -> bytes:
+    """What it prints until that is enough."""
     assert child.stdout is not None
     said = b""
     deadline = time.monotonic() + LIMIT
-    while said.count(b"\n") < count:
+    while not enough(said):
         assert select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))[0], f"no more than {said!r}"
         more = os.read(child.stdout.fileno(), 4096)
         assert more, f"it ended after {said!r}"
         said += more
-    return said.decode().splitlines()
+    return said
 
 
 def address_of(line: str) -> Any:
@@ -126,3 +128,16 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     """The pieces of a stream; no piece is empty, as none is that comes out of a socket."""
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
     return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+
+# Redis
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skip a test where one of Redis' programs is not installed."""
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
+
+
+def encode(*words: bytes) -> bytes:
+    """A command, as client libraries send it."""
+    return b"*%d\r\n%b" % (len(words), b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
