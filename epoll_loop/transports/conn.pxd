@@ -33,6 +33,8 @@ cdef class Conn:
     @cython.locals(transport=StreamTransport)
     cpdef write(self, data)
     @cython.locals(transport=StreamTransport)
+    cpdef write_eof(self)
+    @cython.locals(transport=StreamTransport)
     cpdef _woken(self)
     @cython.locals(transport=StreamTransport)
     cpdef detach(self)

@@ -137,6 +137,19 @@ class Conn:
         self.idle = 0
         transport.write(data)
 
+    def write_eof(self) -> None:
+        """Send what is queued, then the end of the stream; what comes is read until the peer ends it too.
+
+        With TLS, where that can not be told apart from a close, the connection is closed. In the loop's thread only.
+        """
+        transport = self._transport
+        if transport is None or transport._closing:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            self.close()
+
     def close(self, error: BaseException | None = None) -> None:
         """Send what is queued, then close; `Events.closed()` gets `error`. In the loop's thread only."""
         if self._transport is not None:

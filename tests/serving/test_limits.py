@@ -157,6 +157,17 @@ async def test_tls(connect):
             conn.detach()
 
 
+async def test_with_tls_the_end_of_what_is_written_is_the_end(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (conn.write(data), conn.write_eof())[0]
+    async with await epoll_loop.start_serving(events, TCP, tls=tls.server_context()) as server:
+        client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
+        assert await client.say(b"the last") == b"the last"
+        assert await client.rest() == b""
+        await events.until(lambda: "closed" in events.names())
+    assert events.told[-1] == ("closed", None)
+
+
 async def test_one_address_with_tls_and_one_without(connect):
     secret = epoll_loop.Address("tcp", "127.0.0.1", tls=tls.server_context())
     async with await epoll_loop.start_serving(Recording(), secret, TCP) as server:

@@ -156,6 +156,24 @@ async def test_shutdown_by_action(connect):
         await connect(server.addresses[0])
 
 
+async def test_the_end_of_what_is_written(connect):
+    """All that was queued arrives before it, and what the peer goes on to send is read and no reset."""
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (conn.write(bytes(1_000_000)), conn.write_eof())[0]
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go")
+        assert await client.read(1_000_000) == bytes(1_000_000)
+        assert await client.rest() == b""
+        events.instead["data"] = lambda conn, data: conn.write_eof()  # once more, in vain
+        client.writer.write(b"more")
+        await events.until(lambda: ("data", b"more") in events.told)
+        assert "closed" not in events.names()
+        client.writer.close()
+        await events.until(lambda: "closed" in events.names())
+    assert events.told[-1] == ("closed", None)
+
+
 async def test_detach(connect):
     """All that was queued arrives before, and the socket is a blocking one."""
     events = Recording()
