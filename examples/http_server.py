@@ -12,6 +12,7 @@ The file is not called http.py: that would be imported in the place of the stand
 
 import argparse
 import functools
+import math
 import re
 import time
 from email.utils import formatdate
@@ -41,8 +42,8 @@ class Answer(NamedTuple):
     """The date comes in between."""
     last: bool
     """Whether the connection ends with it."""
-    size: int
-    """How many bytes of a body come before it."""
+    size: float
+    """How many bytes of a body come before it; `inf` if it is not known where the next request begins."""
     expects: bool
     """Whether the client waits for a word before it sends the body."""
 
@@ -83,6 +84,8 @@ class Http(epoll_loop.Events):
             before, after, last, size, expects = answer = understand(data[start:end])
             start = end + size
             if size:
+                if size == math.inf:
+                    return self.refuse(conn, out, answer)
                 if expects:
                     out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
                 if start > len(data):
@@ -94,9 +97,18 @@ class Http(epoll_loop.Events):
         if start < len(data):
             conn.context = data[start:]
             if (answer := refusal(conn.context)) is not None:
-                out += answer.before, self.date, answer.after
-                return b"".join(out), Action.CLOSE
+                return self.refuse(conn, out, answer)
         return b"".join(out)
+
+    def refuse(self, conn, out, answer):
+        """Answer for the last time, with more on its way: all of that is skipped until the client closes.
+
+        If the connection were closed now, the kernel would reset it, and the client might never see the answer.
+        """
+        out += answer.before, self.date, answer.after
+        conn.write(b"".join(out))
+        conn.write_eof()
+        conn.context = answer.size, answer
 
 
 class RequestError(Exception):
@@ -198,7 +210,7 @@ def reply(status, body, fields=b""):
 def last_answer(error):
     status = error.args[0]
     before, after = reply(status, b"%b\n" % HTTPStatus(status).phrase.encode(), b"Connection: close\r\n")
-    return Answer(before, after, last=True, size=0, expects=False)
+    return Answer(before, after, last=True, size=math.inf, expects=False)
 
 
 def main():

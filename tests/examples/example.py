@@ -105,23 +105,34 @@ def talk(address: Any, data: bytes, cut: int = 0) -> bytes:
 
 
 class Conn:
-    """What the examples use of a connection, but for its bytes."""
+    """What the examples use of a connection."""
 
-    context: Any = None
+    def __init__(self) -> None:
+        self.context: Any = None
+        self.said = b""
+        self.ended = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended
+        self.said += data
+
+    def write_eof(self) -> None:
+        self.ended = True
 
 
 def answers(events: Any, *pieces: bytes) -> tuple[bytes, bool]:
-    """What events return for a stream that comes in pieces, and whether they close it."""
+    """What events answer to a stream that comes in pieces, and whether that is the last of it."""
     conn: Any = Conn()
     events.opened(conn)
-    said = b""
     for piece in pieces:
         out = events.data(conn, piece)
         if isinstance(out, tuple):
             assert out[1] is epoll_loop.Action.CLOSE
-            return said + out[0], True
-        said += out or b""
-    return said, False
+            conn.write(out[0])
+            return conn.said, True
+        if out:
+            conn.write(out)
+    return conn.said, conn.ended
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

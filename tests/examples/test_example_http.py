@@ -135,6 +135,14 @@ def test_what_is_refused(address, status, sent):
     assert statuses(talk(address, GET + sent)) == [200, status]
 
 
+def test_a_refusal_arrives_however_much_is_sent(address):
+    with connect(address) as sock:
+        sock.sendall(request(b"Host: x", b"Transfer-Encoding: chunked") + bytes(100))
+        for _ in range(50):
+            sock.sendall(bytes(100_000))
+        assert statuses(b"".join(iter(lambda: sock.recv(65536), b""))) == [411]
+
+
 def test_a_head_of_the_largest_size():
     head = request(b"Host: x", b"Name: ")
     field = b"Name: " + b"x" * (HEAD_LIMIT - len(head))
