@@ -26,6 +26,7 @@ ADDRESSES = ["tcp://127.0.0.1:8080"]
 PAGES = {b"/": b"Hello, World!\n"}
 METHODS = {b"GET", b"HEAD", b"POST"}
 HEAD_LIMIT = 8192  # bytes
+REMEMBERED = HEAD_LIMIT + 1  # of a head: enough to see that it is too large
 IDLE_TIMEOUT = 60  # seconds
 
 # RFC 9112, sections 3 and 5: no bare line feeds, no folded lines, no space before a colon.
@@ -81,7 +82,7 @@ class Http(epoll_loop.Events):
                 if answer.last:
                     return b"".join(out), Action.CLOSE
         while (end := data.find(b"\r\n\r\n", start) + 4) > 3:
-            before, after, last, size, expects = answer = understand(data[start:end])
+            before, after, last, size, expects = answer = understand(data[start:end][:REMEMBERED])
             start = end + size
             if size:
                 if size == math.inf:

@@ -177,6 +177,10 @@ def test_what_is_remembered_of_heads_is_bounded():
     for number in range(1000):
         answers(Http(), request(b"Host: %d" % number))
     assert understand.cache_info().currsize == 256
+    hits = understand.cache_info().hits
+    for number in range(1000):  # that they differ where they are too large already is not seen
+        answers(Http(), request(b"Host: %b%d" % (b"x" * HEAD_LIMIT, number)))
+    assert understand.cache_info().hits == hits + 999
 
 
 PARTS = [
