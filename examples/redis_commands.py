@@ -254,15 +254,16 @@ class Client:
         return OK
 
     @command("HELLO")
-    def hello(self, protocol=b"2", *options):
-        if protocol not in (b"2", b"3"):
+    def hello(self, protocol=None, *options):
+        if protocol not in (None, b"2", b"3"):
             raise CommandError("NOPROTO unsupported protocol version")
         if options and (options[0].upper() != b"SETNAME" or len(options) != 2):
             raise CommandError(f"ERR Syntax error in HELLO option '{text_of(options[0])}'")
         if options:
             self._name = options[1]
-        self._protocol = int(protocol)
-        self._nil = NIL if protocol == b"2" else b"_\r\n"
+        if protocol is not None:
+            self._protocol = int(protocol)
+            self._nil = NIL if protocol == b"2" else b"_\r\n"
         facts = [(b"server", bulk(b"redis")), (b"version", bulk(b"7.0.0")), (b"proto", integer(self._protocol))]
         facts += [(b"id", integer(self._number)), (b"mode", bulk(b"standalone")), (b"role", bulk(b"master"))]
         return self._map((bulk(name), fact) for name, fact in facts)
