@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import LIMIT
+from recording import LIMIT
 
 import epoll_loop
 

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 import tls
-from conftest import LIMIT, Recording
 from many import RESET
+from recording import LIMIT, Recording
 
 from epoll_loop.serving.addresses import parse_all
 from epoll_loop.serving.server import Serving

@@ -5,7 +5,7 @@ import errno
 import socket
 
 import pytest
-from conftest import LIMIT
+from recording import LIMIT
 
 from epoll_loop.serving import balance
 from epoll_loop.serving.balance import LEAST_CONNECTIONS, ROUND_ROBIN, Accepting

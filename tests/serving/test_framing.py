@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from conftest import Recording
 from hypothesis import given
 from hypothesis import strategies as st
+from recording import Recording
 
 import epoll_loop
 from epoll_loop import Action, delimiter, length_prefix

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 import tls
-from conftest import LIMIT, Recording
+from recording import LIMIT, Recording
 
 import epoll_loop
 from epoll_loop import Action

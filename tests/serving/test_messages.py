@@ -6,7 +6,7 @@ import errno
 import socket
 
 import pytest
-from conftest import LIMIT
+from recording import LIMIT
 
 import epoll_loop
 from epoll_loop.serving.messages import Kind, Messages

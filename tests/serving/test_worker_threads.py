@@ -8,9 +8,9 @@ import socket
 import threading
 
 import pytest
-from conftest import LIMIT
 from many import TCP, Client
 from programs import Up
+from recording import LIMIT
 
 import epoll_loop
 from epoll_loop import Action

@@ -13,8 +13,8 @@ import sys
 import programs
 import pytest
 import tls
-from conftest import LIMIT
 from many import ROOT, TCP, Client, Program
+from recording import LIMIT
 
 import epoll_loop
 from epoll_loop.serving.workers import Place

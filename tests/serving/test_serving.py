@@ -5,7 +5,7 @@ import socket
 import threading
 
 import pytest
-from conftest import LIMIT, Recording
+from recording import LIMIT, Recording
 
 import epoll_loop
 from epoll_loop import Action
