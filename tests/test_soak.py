@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreter import memory_counts
 
 import epoll_loop
 
@@ -39,6 +40,7 @@ def judged(record, held):
     return [*record.lost, *record.unexpected]
 
 
+@memory_counts
 @pytest.mark.timeout(150)
 def test_a_short_run_loses_nothing():
     command = [sys.executable, "-m", "reliability.soak", "--minutes", "0.12", "--seed", "7"]
