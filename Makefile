@@ -35,9 +35,9 @@ lint: $(VENV)/.lint
 # The last for all tests only: what ARGS selects may not be among those that it runs.
 pytest: pytest-pure pytest-compiled $(if $(ARGS),,pytest-backends)
 
-# The tests of the benchmarks start both builds by themselves.
+# The tests of the benchmarks start the builds by themselves.
 pytest-pure: $(VENV)/.test
-	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 --ignore tests/test_benchmarks.py $(ARGS)
+	EPOLL_LOOP_PURE=1 $(python) -m pytest -n 2 --ignore-glob 'tests/test_bench*' $(ARGS)
 
 pytest-compiled: $(VENV)/.test
 	$(python) -m pytest -n 2 $(ARGS)

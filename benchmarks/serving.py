@@ -1,6 +1,7 @@
 """serve() next to asyncio's protocols and to bare C: ``python -m benchmarks.serving``, or ``make bench-serve``.
 
-Measured as ``python -m benchmarks`` does it.
+Measured as ``python -m benchmarks`` does it. Where redis-server is installed, examples/redis_server.py is measured next
+to it by redis-benchmark. `--charts FOLDER` draws what was measured.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import charts, redis_load
 from benchmarks.__main__ import WIDTH, available, prepare, table
 from benchmarks.callbacks import LOOPS, SERVE
-from benchmarks.figures import Round
+from benchmarks.figures import Round, figure
 from benchmarks.load import build, run_load
 from benchmarks.processes import Process
 from benchmarks.rows import BARE_C, CONNECTIONS, LATENCY, Column, Row, Sample, load, throughput
@@ -57,10 +60,37 @@ ROWS: Mapping[str, Row] = {
 }
 
 
+# What may stand in one picture: rates of the same size.
+CHARTS = {"echo": ("echo64", "echo1k", "echo64k"), "http": ("http",), "pipeline": ("pipeline",)}
+
+
+def draw(folder: Path, rates: dict[str, dict[str, float]], redis: redis_load.Rates | None) -> None:
+    """Write the charts of what was measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, names in CHARTS.items():
+        found = {short(title): group for title, group in rates.items() if title in [ROWS[name].title for name in names]}
+        if found:
+            charts.draw(f"{kind}, {CONNECTIONS} connections", found, folder / f"{kind}.svg")
+    if redis:
+        groups = {
+            f"{command}, -P {p}": {name: redis[name, p, command] for name in (redis_load.EXAMPLE, redis_load.REDIS)}
+            for p in redis_load.PIPELINES
+            for command in redis_load.COMMANDS
+        }
+        charts.draw("redis-benchmark", groups, folder / "redis.svg")
+
+
+def short(title: str) -> str:
+    """Without what all rows have."""
+    return title.replace(f", {CONNECTIONS} connections", "").replace(f", {CONNECTIONS} keep-alive connections", "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(ROWS), metavar="ROW,…")
+    parser.add_argument("--charts", type=Path, metavar="FOLDER", help="draw echo, http, pipeline and redis there")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-redis", action="store_true")
     parser.add_argument("--seconds", type=float, default=0.5)
     arguments = parser.parse_args()
     if unknown := set(arguments.only) - ROWS.keys():
@@ -69,12 +99,24 @@ def main() -> None:
     began = time.monotonic()
     core = prepare(console)
     build("echo")
+    rates: dict[str, dict[str, float]] = {}
     loops = [*available([loop for loop in LOOPS if loop != SERVE], console), SERVE]
     for name in arguments.only:
         row = ROWS[name]
         subjects = [*loops, *[BARE_C] * bool(row.limit)]
         rounds: list[Round] = list(run_row(row, subjects, arguments.rounds, arguments.seconds, core, console.print))
         console.print(f"[bold]{row.title}[/]", table(row, rounds, subjects, console.width < WIDTH), sep="\n")
+        medians = {loop: figure(rounds, loop, "rate") for loop in subjects}
+        rates[row.title] = {loop: spread[0] for loop, spread in medians.items() if spread}
+    redis = None
+    if why := redis_load.missing():
+        console.print(f"[yellow]no Redis: {why} not on PATH[/]")
+    elif not arguments.no_redis:
+        redis = redis_load.measure(arguments.rounds, core)
+        title = f"[bold]Redis' protocol, {redis_load.CONNECTIONS} connections[/]"
+        console.print(title, redis_load.table(redis), sep="\n")
+    if arguments.charts:
+        draw(arguments.charts, rates, redis)
     console.print(f"{time.monotonic() - began:.0f} s in all")
 
 

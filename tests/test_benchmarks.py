@@ -129,6 +129,8 @@ def echo_port(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_load_does_exactly_the_requests_asked_for(echo_port: int) -> None:
     for connections, size in ((1, 1), (4, 1024), (20, 300_000)):
         assert run_load(echo_port, connections, "--requests", 11, "--echo", size)["requests"] == 11
+        options = "--requests", 101, "--echo", size, "--pipeline", 16
+        assert run_load(echo_port, connections, *options)["requests"] == 101
 
 
 @needs_cc
