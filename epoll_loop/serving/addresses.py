@@ -47,7 +47,7 @@ class Address:
 def parse(text: str | Address, tls: Any = None) -> Address:
     """Return the `Address` of a text. ValueError if it is none, with what is wrong."""
     if isinstance(text, Address):
-        return text
+        return dataclasses.replace(text, tls=tls) if text.tls is None and text.kind != "udp" else text
     if not isinstance(text, str):
         raise TypeError(f"an address is a str or an Address, not {type(text).__name__!r}")
     scheme, separator, rest = text.partition("://")

@@ -40,12 +40,22 @@ class Endpoint(asyncio.DatagramProtocol):
         self.server = server
         self.index = index
         self._data = server.events.data
+        self._early: list[tuple[bytes, Any]] | None = []  # what has come before `Events.serving()` was called
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
+    def begin(self) -> None:
+        """Tell of what has come, and of what comes."""
+        early, self._early = self._early, None
+        for data, address in early or ():
+            self.datagram_received(data, address)
+
     def datagram_received(self, data: bytes, address: Any) -> None:
-        self.tell(Peer(self, address), data)
+        if self._early is None:
+            self.tell(Peer(self, address), data)
+        else:
+            self._early.append((data, address))
 
     def tell(self, peer: Peer, data: bytes) -> None:
         """Call `Events.data()`; what goes wrong there costs its answer, and nothing else."""

@@ -41,7 +41,10 @@ class Events:
         """A connection is gone: None after an end in good order, TimeoutError after a timeout, or an OSError."""
 
     def detached(self, conn: Conn, sock: socket.socket) -> Action | None:
-        """A connection was given up by `Action.DETACH`: its socket is yours now, blocking. No `closed()` follows."""
+        """A connection was given up by `Action.DETACH`: its socket is yours now, blocking. No `closed()` follows.
+
+        With a framing `conn.unused()` has what was received behind the last message.
+        """
         sock.close()
         return None
 

@@ -56,27 +56,45 @@ def length_prefix(size: int = 4, byteorder: str = "big", limit: int = _LIMIT) ->
 class Framed:
     """In the place of `Events.data()`, for one connection."""
 
-    __slots__ = ("_data", "_rest", "_split")
+    __slots__ = ("_busy", "_data", "_split", "_start", "_whole")
 
     def __init__(self, data: Callable[[Conn, Any], Any], split: Framing) -> None:
         self._data = data
         self._split = split
-        self._rest = b""
+        self._whole = b""  # what was received, of which the messages up to `_start` were delivered
+        self._start = 0
+        self._busy = False
 
     def __call__(self, conn: Conn, data: Any) -> Any:
         if not data:
             return self._data(conn, data)  # wake()
-        whole = self._rest + data if self._rest else bytes(data)
-        start = 0
-        while start < len(whole) and conn.is_open():
-            try:
-                found = self._split(whole, start)
-            except ValueError as exc:
-                conn.close(exc)
-                break
-            if found is None:
-                break
-            message, start = found
-            conn.answer(self._data(conn, message))
-        self._rest = whole[start:]
+        self._whole = self.unused() + data
+        self.go_on(conn)
         return None
+
+    def go_on(self, conn: Conn) -> None:
+        """Deliver the messages that are there, for as long as the peer takes the answers."""
+        if self._busy:
+            return  # a callback's answer has made room for more, and is one of those below
+        self._busy = True
+        try:
+            while self._start < len(self._whole) and conn.is_open() and not conn.is_behind():
+                try:
+                    found = self._split(self._whole, self._start)
+                    if found is not None and found[1] <= self._start:
+                        raise ValueError(f"the framing found a message that ends where it begins, at {found[1]}")
+                except ValueError as exc:
+                    conn.close(exc)
+                    return
+                if found is None:
+                    return
+                message, self._start = found
+                conn.answer(self._data(conn, message))
+        finally:
+            self._busy = False
+
+    def unused(self) -> bytes:
+        """Take what was not delivered."""
+        rest = self._whole[self._start :] if self._start else self._whole
+        self._whole, self._start = b"", 0
+        return rest

@@ -52,6 +52,7 @@ def on_sigterm(loop: Any, callback: Callable[[], Any]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(NotImplementedError):
         loop.add_signal_handler(signal.SIGTERM, callback)
     try:
@@ -59,3 +60,5 @@ def on_sigterm(loop: Any, callback: Callable[[], Any]) -> Iterator[None]:
     finally:
         with contextlib.suppress(NotImplementedError):
             loop.remove_signal_handler(signal.SIGTERM)
+            if before is not None:  # else it is not Python's
+                signal.signal(signal.SIGTERM, before)

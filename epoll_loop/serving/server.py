@@ -51,13 +51,15 @@ class Serving:
         self.loop_index = loop_index
         """Which of them this is, from 0 on."""
         self.pre_write = events.pre_write if overrides(events, "pre_write") else None
+        # Of the class it is no method, though a function: events.framing would bind it.
+        self._framing = getattr(events, "__dict__", {}).get("framing") or type(events).framing
         self.buffer = new_buffer()
-        self.call = self.loop.call_soon_threadsafe
         self._opened = events.opened if overrides(events, "opened") else None
         self._closed = events.closed if overrides(events, "closed") else None
         self._conns: set[Conn] = set()
         self._servers: list[Any] = []
         self._endpoints: list[asyncio.DatagramTransport] = []
+        self._datagrams: list[Endpoint] = []
         self._timers: set[asyncio.TimerHandle] = set()
         self._idle_timeout, self._write_timeout = idle_timeout, write_timeout
         self._shutdown_timeout = shutdown_timeout
@@ -83,12 +85,16 @@ class Serving:
             for server in self._servers:
                 await server.start_serving()
             self._do(self.events.serving(self))  # before anything is accepted: nothing has waited
+            for protocol in self._datagrams:
+                protocol.begin()
+            if not self._ending:
+                self._begin_timers()
         except BaseException:
             self.drain()
             self.abort()
             raise
-        if self._ending:
-            return
+
+    def _begin_timers(self) -> None:
         for seconds, look in ((self._idle_timeout, self._look_for_idle), (self._write_timeout, self._look_for_stuck)):
             if seconds is not None:
                 self._every(seconds / _LOOKS, look)
@@ -110,8 +116,9 @@ class Serving:
         """Return where it listens."""
         if address.kind == "udp":
             new_endpoint = functools.partial(Endpoint, self, index)
-            transport, _ = await self.loop.create_datagram_endpoint(new_endpoint, **where)
+            transport, protocol = await self.loop.create_datagram_endpoint(new_endpoint, **where)
             self._endpoints.append(transport)
+            self._datagrams.append(protocol)
             return transport.get_extra_info("sockname")
         create = self.loop.create_unix_server if address.kind == "unix" else self.loop.create_server
         new = functools.partial(Conn, self, index)
@@ -152,16 +159,22 @@ class Serving:
 
     # What the connections tell
 
-    def data(self) -> Callable[[Conn, Any], Any]:
-        """What a new connection calls with its bytes."""
-        data = self.events.data
-        return data if self.events.framing is None else Framed(data, self.events.framing)
+    def framed(self, data: Callable[[Conn, Any], Any]) -> Framed | None:
+        """What a new connection calls with its bytes in the place of `data`."""
+        return None if self._framing is None else Framed(data, self._framing)
 
-    def opened(self, conn: Conn) -> Any:
-        """A connection begins."""
-        self._conns.add(conn)
+    def begins(self, conn: Conn) -> bool:
+        """A connection has a transport; False if it comes too late: its handshake took longer than the server."""
         if self._arriving:
             self._arriving.pop(conn, None)
+        if self._ending:
+            self.forget(conn)
+            return False
+        self._conns.add(conn)
+        return True
+
+    def opened(self, conn: Conn) -> Any:
+        """What `Events.opened()` returns."""
         return None if self._opened is None else self._opened(conn)
 
     def lost(self, conn: Conn, error: BaseException | None) -> None:
@@ -185,6 +198,14 @@ class Serving:
         except BaseException:
             sock.close()
             raise
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call it in the loop's thread; in vain once the loop is closed. In any thread."""
+        try:
+            self.loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
 
     def report(self, message: str, exc: BaseException) -> None:
         """Tell the loop's exception handler."""
@@ -217,7 +238,7 @@ class Serving:
 
     def _look_for_idle(self) -> None:
         for conn in list(self._conns):
-            conn.idle += 1
+            conn.idle = 0 if conn.went() else conn.idle + 1
             if conn.idle > _LOOKS:
                 conn.abort(TimeoutError(f"nothing came or went for {self._idle_timeout} seconds"))
 
@@ -233,12 +254,12 @@ class Serving:
     def _tick(self, seconds: float) -> None:
         delay: float | None = seconds  # the last one, after an exception
         try:
-            out = self.events.tick()
-            if type(out) is tuple and len(out) == 2:
-                delay = out[0]
-                self._do(out[1])
-            else:
-                delay = out  # type: ignore[assignment]
+            out: Any = self.events.tick()
+            found, action = out if type(out) is tuple and len(out) == 2 else (out, None)
+            if found is not None and not (type(found) in (int, float) and found >= 0):
+                raise ValueError(f"tick() returned {out!r}, which is no number of seconds, with an Action, or None")
+            delay = found
+            self._do(action)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

@@ -14,10 +14,13 @@ cdef class Conn:
     cdef object _data
     cdef bint _detaching
     cdef object _error
+    cdef object _framed
     cdef object _pre_write
     cdef public object _server
     cdef StreamTransport _transport
-    cdef Py_ssize_t _waiting
+    cdef Py_ssize_t _taken
+    cdef Py_ssize_t _went
+    cdef Py_ssize_t _written
     cdef readonly int address_index
     cdef public object context
     cdef public int idle
@@ -25,6 +28,8 @@ cdef class Conn:
 
     cpdef connection_made(self, StreamTransport transport)
     cpdef data_received(self, data)
+    @cython.locals(transport=StreamTransport)
+    cdef _failed(self, name, exc)
     cpdef eof_received(self)
     cpdef pause_writing(self)
     cpdef resume_writing(self)

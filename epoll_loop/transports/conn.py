@@ -48,10 +48,13 @@ class Conn:
         "_data",
         "_detaching",
         "_error",
+        "_framed",
         "_pre_write",
         "_server",
+        "_taken",
         "_transport",
-        "_waiting",
+        "_went",
+        "_written",
         "address_index",
         "context",
         "idle",
@@ -60,12 +63,17 @@ class Conn:
 
     def __init__(self, server: Any, address_index: int) -> None:
         self._server = server
-        self._data = server.data()
+        self._data = server.events.data
+        self._framed = server.framed(self._data)
+        if self._framed is not None:
+            self._data = self._framed
         self._pre_write = server.pre_write
         self._transport: StreamTransport | None = None
         self._detaching = False
         self._error: BaseException | None = None  # why the server has closed it
-        self._waiting = 0  # bytes that were queued when the server looked
+        self._written = 0  # bytes, so far
+        self._went = 0
+        self._taken = 0  # of them, when the server looked last
         self.address_index = address_index
         """Which of the addresses that are served it came to."""
         self.context: Any = None
@@ -75,39 +83,66 @@ class Conn:
     # What the transport tells
 
     def connection_made(self, transport: StreamTransport) -> None:
+        if not self._server.begins(self):
+            transport.abort()
+            return
         self._transport = transport
         try:
             self.answer(self._server.opened(self))
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            # asyncio reports what comes out of here, and keeps the connection.
-            self._error = exc
-            transport._fatal_error(exc, "Fatal error: Events.opened() failed.")
+            self._failed("opened", exc)  # asyncio would keep the connection
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: Any) -> None:
         self.idle = 0
-        out = self._data(self, data)
-        if out is not None:
-            self.answer(out)
+        try:
+            out = self._data(self, data)
+            if out is not None:
+                self.answer(out)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._failed("data", exc)
+
+    def _failed(self, name: str, exc: BaseException) -> None:
+        transport = self._transport
+        self._error = exc
+        if transport is None:
+            self._server.report(f"Events.{name}() failed", exc)  # of a connection that it has given away
+            return
+        if isinstance(exc, OSError):
+            # Which a transport does not report, taking it for the network's.
+            self._server.report(f"Fatal error: Events.{name}() failed.", exc)
+        transport._fatal_error(exc, f"Fatal error: Events.{name}() failed.")
 
     def eof_received(self) -> None:
         """Let the transport close, with what is queued."""
 
     def pause_writing(self) -> None:
         # Nothing more is read of a peer that does not read: what is kept for it stays bounded.
-        self._transport.pause_reading()  # type: ignore[union-attr]
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._detaching:
-            self._detach()
-        else:
+        try:
+            if self._detaching:
+                self._detach()
+            elif self._framed is not None:
+                self._framed.go_on(self)  # messages that have waited for that
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._failed("data", exc)
+        if self.is_open() and not self.is_behind():
             self._transport.resume_reading()  # type: ignore[union-attr]
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._transport is not None:  # else it was given up
-            self._transport = None
-            self._server.lost(self, exc if self._error is None else self._error)
+            try:
+                self._server.lost(self, exc if self._error is None else self._error)
+            finally:
+                self._transport = None
 
     # What the program does
 
@@ -136,6 +171,7 @@ class Conn:
             self._pre_write()
         self.idle = 0
         transport.write(data)
+        self._written += len(data) if type(data) is bytes else memoryview(data).nbytes
 
     def write_eof(self) -> None:
         """Send what is queued, then the end of the stream; what comes is read until the peer ends it too.
@@ -167,30 +203,34 @@ class Conn:
         transport = self._transport
         return transport is not None and not transport._closing and not self._detaching
 
+    def is_behind(self) -> bool:
+        """Return whether so much waits for the peer that nothing more is read of it."""
+        return self._transport is not None and self._transport._protocol_paused
+
     def queued(self) -> int:
         """Return how many bytes wait for the peer to take them."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def went(self) -> bool:
+        """Return whether the peer has taken something since this was asked last."""
+        size = self._written - self.queued()
+        before, self._went = self._went, size
+        return size != before
+
     def waits(self) -> bool:
         """Return whether something is queued of which the peer has taken nothing since this was asked last."""
         size = self.queued()
-        before, self._waiting = self._waiting, size
-        return 0 < before <= size
+        before, self._taken = self._taken, self._written - size
+        return size > 0 and self._taken == before
 
     def wake(self) -> None:
         """Have `Events.data(conn, b"")` called in the loop's thread. May be called in any thread."""
         self._server.call(self._woken)
 
     def _woken(self) -> None:
-        transport = self._transport
-        if transport is None or transport._closing:
+        if not self.is_open():
             return
-        try:
-            self.data_received(b"")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            transport._fatal_error(exc, "Fatal error: Events.data() failed.")
+        self.data_received(b"")
 
     def upgrade(self, protocol: Any, data: bytes = b"") -> Any:
         """Hand the connection over to an asyncio protocol, and return its transport.
@@ -202,12 +242,22 @@ class Conn:
         self._server.forget(self)
         self._transport = None
         transport.set_protocol(protocol)
+        data = bytes(data) + self.unused()  # not the memory that is used again
+        paused = transport._protocol_paused
+        if paused:
+            transport.resume_reading()  # the pause was ours; from now on it is the protocol's to decide
         protocol.connection_made(transport)
+        if paused:
+            protocol.pause_writing()
         if data and isinstance(protocol, asyncio.BufferedProtocol):
             _fill(protocol, data)
         elif data:
             protocol.data_received(data)
         return transport
+
+    def unused(self) -> bytes:
+        """Take what was received behind the last message of a framing."""
+        return b"" if self._framed is None else self._framed.unused()
 
     def detach(self) -> None:
         """Give the socket to `Events.detached()`, blocking, when all that is queued is sent.
@@ -220,9 +270,10 @@ class Conn:
         self._detaching = True
         transport.pause_reading()
         transport.set_write_buffer_limits(0)
-        transport.flush()
         if transport.get_write_buffer_size() == 0:
             self._detach()
+        else:
+            transport._protocol_paused = True  # so that resume_writing() comes when all is sent
 
     def _detach(self) -> None:
         transport = self._transport
@@ -294,12 +345,8 @@ class _Reader:
         return self._buffer
 
     def buffer_updated(self, count: int) -> None:
-        conn = self._conn
-        conn.idle = 0
         with memoryview(self._buffer)[:count] as data:
-            out = conn._data(conn, data)
-            if out is not None:
-                conn.answer(out)  # which copies, should it be this same memory
+            self._conn.data_received(data)  # what is sent of it is copied
 
     def eof_received(self) -> None:
         pass

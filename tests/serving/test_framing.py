@@ -20,6 +20,9 @@ class Open:
     def is_open(self):
         return True
 
+    def is_behind(self):
+        return False
+
     def answer(self, out):
         assert out is None
 
@@ -99,3 +102,90 @@ async def test_wake_is_no_message(connect):
 def test_bad_arguments(make):
     with pytest.raises(ValueError):
         make()
+
+
+def words(data, start):
+    """A framing of somebody's own: words with a space behind them."""
+    end = data.find(b" ", start)
+    return None if end < 0 else (data[start:end].decode(), end + 1)
+
+
+async def test_in_the_class_as_the_readme_has_it(connect):
+    class Lines(Recording):
+        framing = delimiter(b"\n")
+
+    class Words(epoll_loop.Events):
+        framing = words
+
+        def data(self, conn, data):
+            return data.upper().encode()
+
+    async with (
+        await epoll_loop.start_serving(Lines(), "tcp://127.0.0.1:0") as lines,
+        await epoll_loop.start_serving(Words(), "tcp://127.0.0.1:0") as others,
+    ):
+        client = await connect(lines.addresses[0])
+        assert await client.say(b"one\ntwo\n", 6) == b"onetwo"
+        client = await connect(others.addresses[0])
+        assert await client.say(b"one two thr", 6) == b"ONETWO"
+
+
+async def test_one_that_does_not_advance(connect):
+    events = Recording()
+    events.framing = lambda data, start: (b"", start)
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"x")
+        assert await client.rest() == b""
+        await events.until(lambda: "closed" in events.names())
+    assert type(events.told[-1][1]) is ValueError
+
+
+async def test_messages_wait_for_a_peer_that_does_not_read(connect):
+    """All of them come in one read, and each has a large answer."""
+    events = Recording()
+    events.framing = delimiter(b"\n")
+    events.instead["data"] = lambda conn, data: bytes(200_000)
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        client.writer.transport.pause_reading()
+        client.writer.write(b"x\n" * 300)
+        await events.until(lambda: "data" in events.names())
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        conn = next(what[1] for what in events.told if what[0] == "opened")
+        assert conn.is_behind()
+        assert conn.queued() < 1_000_000
+        assert events.names().count("data") < 300
+        client.writer.transport.resume_reading()
+        assert await client.read(300 * 200_000) == bytes(300 * 200_000)
+        assert await client.say(b"y\n", 200_000) == bytes(200_000)
+
+
+@pytest.mark.parametrize("how", ["upgrade", "detach"])
+async def test_what_follows_the_last_message_is_not_lost(connect, how):
+    received = []
+
+    class Rest(asyncio.Protocol):
+        def data_received(self, data):
+            received.append(data)
+
+    def data(conn, message):
+        if how == "detach":
+            return Action.DETACH
+        conn.upgrade(Rest(), b"said ")
+        return None
+
+    def detached(conn, sock):
+        received.append(b"said " + conn.unused())
+        sock.close()
+
+    events = Recording()
+    events.framing = delimiter(b"\n")
+    events.instead.update(data=data, detached=detached)
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go\nand the rest")
+        while not received:
+            await asyncio.sleep(0)
+        assert received == [b"said and the rest"]

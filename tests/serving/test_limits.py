@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import ssl
 
 import pytest
@@ -214,3 +215,71 @@ async def test_serving_that_raises():
 
     with pytest.raises(ZeroDivisionError):
         await epoll_loop.start_serving(Events(), TCP, "udp://127.0.0.1:0")
+
+
+async def test_a_slow_reader_is_not_idle(connect):
+    """It takes a part of what waits for it each time; all together takes several times as long."""
+    events = Recording()
+    size = 12_000_000
+    events.instead["data"] = lambda conn, data: bytes(size)
+    async with await epoll_loop.start_serving(events, TCP, idle_timeout=0.4, write_timeout=0.4) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go")
+        for _ in range(40):
+            assert await client.read(size // 40) == bytes(size // 40)
+            await asyncio.sleep(0.03)
+    assert "closed" not in events.names()[:3]
+
+
+@pytest.mark.parametrize("out", ["soon", b"x", float("nan"), -1, True, (1, 2)], ids=repr)
+async def test_a_wrong_tick(out):
+    """It is reported, and the server is as it was."""
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+
+    class Events(Recording):
+        def tick(self):
+            return out
+
+    async with await epoll_loop.start_serving(Events(), TCP):
+        assert len(reports) == 1
+    assert type(reports[0]) in (TypeError, ValueError)
+
+
+async def test_a_handshake_that_takes_longer_than_the_server():
+    """Nobody is told of the connection, which ends."""
+    server_context, client_context = tls.server_context(), tls.client_context()
+    events = Recording()
+    server = await epoll_loop.start_serving(events, TCP, tls=server_context)
+    sock = await asyncio.to_thread(socket.create_connection, server.addresses[0], LIMIT)
+    for _ in range(5):
+        await asyncio.sleep(0)  # accepted
+    server.shutdown()
+    async with asyncio.timeout(LIMIT):
+        await server.wait_closed()
+
+    def talk():
+        try:
+            with client_context.wrap_socket(sock, **tls.NAME) as secure:
+                secure.sendall(b"x")
+                return secure.recv(1)
+        except OSError:
+            return b""
+
+    assert await asyncio.to_thread(talk) == b""
+    sock.close()
+    assert events.names() == ["serving"]
+
+
+async def test_tls_for_an_address_without_its_own(connect):
+    address = epoll_loop.Address("tcp", "127.0.0.1")
+    async with await epoll_loop.start_serving(Recording(), address, tls=tls.server_context()) as server:
+        client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
+        assert await client.say(b"x") == b"x"
+
+
+async def test_tls_on_a_unix_socket(connect, tmp_path):
+    path = f"unix://{tmp_path / 'socket'}"
+    async with await epoll_loop.start_serving(Recording(), path, tls=tls.server_context()) as server:
+        client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
+        assert await client.say(b"x") == b"x"

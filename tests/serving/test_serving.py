@@ -109,14 +109,15 @@ async def test_what_it_may_not_return(connect, callback, wrong):
     assert "which is not bytes, an Action, both, or None" in str(reports[0]["exception"])
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, FileNotFoundError, TimeoutError])
 @pytest.mark.parametrize("callback", ["opened", "data", "closed", "detached"])
-async def test_a_callback_that_raises(connect, callback):
+async def test_a_callback_that_raises(connect, callback, error):
     """The connection ends, it is reported once, and another one is served."""
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
 
     def fail(*args):
-        raise ZeroDivisionError
+        raise error
 
     events = Recording()
     async with await epoll_loop.start_serving(events, TCP) as server:
@@ -137,7 +138,7 @@ async def test_a_callback_that_raises(connect, callback):
             await asyncio.sleep(0)
         events.instead.clear()
         assert await other.say(b"y") == b"y"
-    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    assert [type(report["exception"]) for report in reports] == [error]
 
 
 async def test_shutdown_by_action(connect):
@@ -292,3 +293,109 @@ async def test_keep_alive(connect):
         client = await connect(server.addresses[0])
         assert await client.read(4) == b"done"
     assert found == [1, 30, 0]
+
+
+async def test_upgrade_of_one_whose_peer_is_behind(connect):
+    """It is told to pause, and hears of the peer when that has caught up."""
+    calls = []
+
+    class Later(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def pause_writing(self):
+            calls.append("pause_writing")
+
+        def resume_writing(self):
+            calls.append("resume_writing")
+
+        def data_received(self, data):
+            self.transport.write(data)
+
+    events = Recording()
+    events.instead["data"] = lambda conn, data: bytes(20_000_000)
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.transport.pause_reading()
+        client.writer.write(b"go")
+        await events.until(lambda: "data" in events.names())
+        conn = events.told[1][1]
+        while not conn.is_behind():
+            await asyncio.sleep(0)
+        conn.upgrade(Later())
+        assert calls == ["pause_writing"]
+        client.writer.transport.resume_reading()
+        assert await client.read(20_000_000) == bytes(20_000_000)
+        assert await client.say(b"ping") == b"ping"
+        assert calls == ["pause_writing", "resume_writing"]
+        client.writer.close()
+
+
+async def test_detach_with_more_pieces_than_one_system_call_takes(connect):
+    def data(conn, data):
+        for _ in range(3000):
+            conn.write(b"x")
+        return Action.DETACH
+
+    events = Recording()
+    events.instead["data"] = data
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go")
+        assert await client.read(3000) == b"x" * 3000
+        await events.until(lambda: "detached" in events.names())
+        events.told[-1][1].close()
+
+
+async def test_wake_while_it_waits_to_be_detached(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (bytes(20_000_000), Action.DETACH)
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"go")
+        await events.until(lambda: "data" in events.names())
+        events.told[1][1].wake()
+        assert await client.read(20_000_000) == bytes(20_000_000)
+        await events.until(lambda: "detached" in events.names())
+        events.told[-1][1].close()
+    assert events.names().count("data") == 1
+
+
+async def test_addresses_are_known_when_it_has_closed(connect):
+    found = []
+    events = Recording()
+    events.instead["closed"] = lambda conn, error: found.append((conn.local_address, conn.remote_address))
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"x") == b"x"
+        name = client.writer.get_extra_info("sockname")
+        client.writer.close()
+        await events.until(lambda: "closed" in events.names())
+        assert found == [(server.addresses[0], name)]
+
+
+async def test_two_servers_on_one_port(connect):
+    """Each has its own connections."""
+    first, second = Recording(), Recording()
+    async with await epoll_loop.start_serving(first, TCP + "?reuseport=true") as server:
+        host, port = server.addresses[0]
+        async with await epoll_loop.start_serving(second, f"tcp4://{host}:{port}?reuseport=true") as other:
+            assert other.addresses == server.addresses
+            for _ in range(40):
+                client = await connect(server.addresses[0])
+                assert await client.say(b"x") == b"x"
+    assert first.names().count("data") + second.names().count("data") == 40
+
+
+def test_wake_after_the_loop_was_closed():
+    events = Recording()
+
+    async def main():
+        async with await epoll_loop.start_serving(events, TCP) as server:
+            reader, writer = await asyncio.open_connection(*server.addresses[0])
+            writer.write(b"x")
+            await reader.readexactly(1)
+            writer.close()
+            return events.told[1][1]
+
+    epoll_loop.run(main()).wake()
