@@ -260,4 +260,5 @@ class TransportEnd(End):
                 task.cancel()
             elif not task.cancelled():
                 exc = task.exception()
-                self.check(exc is None or (self.lost and isinstance(exc, OSError)), f"drain() raised {exc!r}")
+                # What connection_lost() was called with, which may be the program's own.
+                self.check(exc is None or (self.lost and isinstance(exc, (OSError, Boom))), f"drain() raised {exc!r}")
