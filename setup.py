@@ -25,6 +25,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "nonecheck": False,
     "cdivision": True,
+    "freethreading_compatible": True,  # a loop is its thread's; what threads share is in the notes of core/syscalls.pyx
 }
 
 

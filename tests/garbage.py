@@ -1,15 +1,19 @@
-"""Objects that nobody refers to any more: CPython counts references and frees them at once, PyPy when it collects."""
+"""Objects that nobody refers to any more: CPython counts references and frees them at once, PyPy when it collects.
+
+Without a GIL an object that two threads have had may be freed later, by the one that made it.
+"""
 
 import asyncio
 import contextlib
 import gc
 import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-COUNTED = sys.implementation.name == "cpython"
-"""Whether references are counted here."""
+COUNTED = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+"""Whether references are counted here, and whoever drops the last one frees the object."""
 
 KEPT = ("Handle", "Destination")  # used again, and remembered for the same address
 

@@ -6,7 +6,7 @@ cdef extern from * nogil:
     #include <stddef.h>
     #include <sys/un.h>
 
-    enum { EPL_DATAGRAM_SIZE = 262144, EPL_DATAGRAMS = 32, EPL_PEERS = 1024 };
+    enum { EPL_PEERS = 1024 };
 
     typedef union {
         struct sockaddr any;
@@ -14,10 +14,6 @@ cdef extern from * nogil:
         struct sockaddr_in6 inet6;
         struct sockaddr_un local;
     } epl_address;
-
-    /* Where recvmmsg(2) puts datagrams, for every loop: see epl_scratch. Only the pages that are touched cost memory.
-       The odd distance keeps the beginnings of the buffers from sharing the same lines of the processor's caches. */
-    static char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE + 4096 + 64];
 
     #if EPL_LINUX
     typedef struct mmsghdr epl_message;
@@ -71,8 +67,6 @@ cdef extern from * nogil:
     """
     enum:
         EPL_LINUX
-        EPL_DATAGRAM_SIZE
-        EPL_DATAGRAMS
         EPL_PEERS
         EPL_PATH "offsetof(struct sockaddr_un, sun_path)"
         EPL_PATH_SIZE "(Py_ssize_t) (sizeof(struct sockaddr_un) - offsetof(struct sockaddr_un, sun_path))"
@@ -91,8 +85,6 @@ cdef extern from * nogil:
         msghdr msg_hdr
         unsigned int msg_len
 
-    char epl_datagrams[EPL_DATAGRAMS][EPL_DATAGRAM_SIZE]
-
     unsigned int epl_slot_of_address(epl_address *address, socklen_t size)
     unsigned int epl_slot_of_object(object value)
     int epl_receive(int fd, epl_message *messages, unsigned int count)
@@ -101,8 +93,6 @@ cdef extern from * nogil:
     unsigned short htons(unsigned short value)
     uint32_t htonl(uint32_t value)
 
-DATAGRAM_SIZE = EPL_DATAGRAM_SIZE
-DATAGRAMS = EPL_DATAGRAMS
 CONNECTED = Destination.__new__(Destination)
 
 

@@ -150,6 +150,7 @@ class Reactor:
         # and looks then whether something has come. So one of the two sees the other (I24).
         self._incoming.append(handle)
         self._sent = True
+        syscalls.fence()
         if self._asleep:
             self._asleep = False  # one write a sleep
             self._poller.wake()
@@ -400,6 +401,7 @@ class Reactor:
         self._asleep = True
         try:
             # Asleep first, then this look at the queues: see call_soon_threadsafe(). A signal handler may call either.
+            syscalls.fence()
             if self._sent or syscalls.pending(self._ready):
                 timeout = 0.0
             self._poller.wait(timeout)
@@ -440,6 +442,7 @@ class Reactor:
 
     def _receive(self) -> None:
         self._sent = False  # first: what is sent from now on sets it again
+        syscalls.fence()
         while self._incoming:
             self._ready.append(self._incoming.popleft())
 

@@ -7,7 +7,15 @@ cdef extern from *:
         Py_ssize_t weak = Py_TYPE(object)->tp_weaklistoffset;
         return Py_REFCNT(object) == 1 && (weak <= 0 || *(PyObject **) ((char *) object + weak) == NULL);
     }
+
+    #ifdef Py_GIL_DISABLED
+    #include <stdatomic.h>
+    #define epl_fence() atomic_thread_fence(memory_order_seq_cst)
+    #else
+    #define epl_fence() ((void) 0)
+    #endif
     """
+    void epl_fence() noexcept
     bint epl_unshared(object value) noexcept
 
 ctypedef (int, int) Event
@@ -20,6 +28,9 @@ cpdef object call2(object context, object callback, object first, object second)
 cpdef object copy_context()
 cdef inline bint unshared(object value) noexcept:
     return epl_unshared(value)
+
+cdef inline void fence() noexcept:
+    epl_fence()
 
 cpdef object check_signals()
 cpdef object without_dict(object value)

@@ -13,6 +13,8 @@ import functools
 import os
 import select
 import socket
+import sysconfig
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
@@ -99,6 +101,20 @@ def check_signals() -> None:
 def unshared(value: object) -> bool:
     """Return True if only the caller refers to an object; without `COUNTS_REFERENCES` it can't be told."""
     return False
+
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    _gate = threading.RLock()  # a signal handler may come through in between
+
+    def fence() -> None:
+        """Have other threads see what was written before this, before anything is read after it; see membarrier(2)."""
+        with _gate:
+            pass
+
+else:
+
+    def fence() -> None:
+        """Nothing, since threads take turns."""
 
 
 def without_dict(value: object) -> None:
@@ -266,7 +282,16 @@ CONNECTED: Any = object()
 UNIX_PATH_MAX = 108
 
 _LIMITS = (0xFFFF, 0xFFFFF, 0xFFFFFFFF)  # port, flow label, scope id
-_scratch = memoryview(bytearray(DATAGRAM_SIZE))
+
+
+class _Scratch(threading.local):
+    """Where a datagram is received: other threads run in the middle of that."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(DATAGRAM_SIZE))
+
+
+_scratch = _Scratch()
 
 
 def recv_datagrams(sock: socket.socket, fd: int, family: int) -> list[tuple[bytes, Any] | OSError]:
@@ -275,11 +300,12 @@ def recv_datagrams(sock: socket.socket, fd: int, family: int) -> list[tuple[byte
     An error that the kernel reports, for an earlier datagram perhaps, is one of them.
     """
     found: list[tuple[bytes, Any] | OSError] = []
+    view = _scratch.view
     while len(found) < DATAGRAMS:
         try:
             # Into one buffer: for a new one malloc() would map fresh pages.
-            count, address = sock.recvfrom_into(_scratch)
-            found.append((bytes(_scratch[:count]), address))
+            count, address = sock.recvfrom_into(view)
+            found.append((bytes(view[:count]), address))
         except BlockingIOError:
             break
         except OSError as exc:

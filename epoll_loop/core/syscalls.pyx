@@ -78,44 +78,7 @@ cdef extern from * nogil:
     #endif
     }
 
-    enum { EPL_RECV_SIZE = 262144, EPL_MAX_EVENTS = 1024, EPL_IOV_MAX = 1024 };
-
-    /* One buffer for every loop: the GIL is held from recv(2) until the bytes are copied out. */
-    static char epl_scratch[EPL_RECV_SIZE];
-
-    /* malloc() is at its slowest for sizes just beyond its caches, and a request is of that size. So a few of the bytes
-       objects that recv() has returned are remembered, and one that nobody else refers to any more is filled again. */
-    enum { EPL_SPARE = 64, EPL_SPARE_LEAST = 512, EPL_SPARE_MOST = 8192 };
-    static struct { PyObject *bytes; Py_ssize_t capacity; } epl_spares[EPL_SPARE];
-    static unsigned int epl_spare;
-
-    static inline PyObject *epl_bytes(const char *data, Py_ssize_t size) {
-    #ifndef Py_GIL_DISABLED
-        if (size >= EPL_SPARE_LEAST && size <= EPL_SPARE_MOST) {
-            unsigned int i = epl_spare++ % EPL_SPARE;
-            PyObject *bytes = epl_spares[i].bytes;
-            if (bytes != NULL && Py_REFCNT(bytes) == 1
-                    && epl_spares[i].capacity >= size && epl_spares[i].capacity <= 2 * size) {
-                Py_SET_SIZE((PyVarObject *) bytes, size);
-    #pragma GCC diagnostic push
-    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-                ((PyBytesObject *) bytes)->ob_shash = -1;
-    #pragma GCC diagnostic pop
-                memcpy(PyBytes_AS_STRING(bytes), data, size);
-                PyBytes_AS_STRING(bytes)[size] = 0;
-            }
-            else {
-                bytes = PyBytes_FromStringAndSize(data, size);
-                if (bytes == NULL)
-                    return NULL;
-                Py_XSETREF(epl_spares[i].bytes, bytes);
-                epl_spares[i].capacity = size;
-            }
-            return Py_NewRef(bytes);
-        }
-    #endif
-        return PyBytes_FromStringAndSize(data, size);
-    }
+    enum { EPL_MAX_EVENTS = 1024, EPL_IOV_MAX = 1024 };
 
     static inline PyObject *epl_call(PyObject *callback, PyObject *args) {
         return PyObject_Vectorcall(callback, &PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args), NULL);
@@ -129,7 +92,6 @@ cdef extern from * nogil:
     }
     """
     enum:
-        EPL_RECV_SIZE
         EPL_MAX_EVENTS
         EPL_IOV_MAX
         MSG_DONTWAIT
@@ -140,11 +102,8 @@ cdef extern from * nogil:
         AF_INET6
         CLOCK_MONOTONIC
 
-    char *epl_scratch
-
     object epl_call(object callback, object args)
     void epl_without_dict(object value)
-    object epl_bytes(const char *data, Py_ssize_t size)
 
     ctypedef unsigned int socklen_t
 
@@ -214,10 +173,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
-RECV_SIZE = EPL_RECV_SIZE
 cdef bint has_pwait2 = True
-
-COUNTS_REFERENCES = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 cpdef double monotonic() except? -1:
@@ -270,8 +226,7 @@ cpdef object without_dict(object value):
     epl_without_dict(value)
 
 
-cdef object bytes_of(const char *data, Py_ssize_t size):
-    return epl_bytes(data, size)
+include "buffers.pxi"
 
 
 cdef Py_ssize_t recv_raw(int fd, char *buffer, Py_ssize_t size) noexcept:

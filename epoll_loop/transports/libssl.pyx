@@ -8,7 +8,8 @@ whether all that this relies on is true here. It is called once, before the firs
 
 The BIO reads what recv(2) has just put into a buffer that all connections share, and writes into another one, for the
 next send(2). Only what is left over is kept with the connection. Some callbacks of OpenSSL (the key log) release the
-GIL, so the buffers have an owner, and who does not get them uses memory of its own.
+GIL, so the buffers have an owner, and who does not get them uses memory of its own. Without a GIL each thread has its
+own buffers.
 """
 
 cimport cython
@@ -81,19 +82,33 @@ cdef extern from * nogil:
         char *out;                  /* ciphertext that was not sent yet: behind `out_sent`, of `out_size` bytes */
         size_t out_sent, out_size, out_room;
         int failed;                 /* there was no memory for it */
+        unsigned long long number;  /* never used again, unlike its address: another thread may free it */
     } Wire;
 
-    static char epl_in[EPL_IN], epl_out[EPL_OUT], epl_plain[EPL_PLAIN];
-    static size_t epl_out_size;     /* bytes of the owner's in epl_out, behind what `out` has */
-    static Wire *epl_owner;
+    #ifdef Py_GIL_DISABLED
+    #include <stdatomic.h>
+    #define EPL_THREAD static _Thread_local
+    static atomic_ullong epl_last;
+    #else
+    #define EPL_THREAD static
+    static unsigned long long epl_last;
+    #endif
+
+    EPL_THREAD char epl_in[EPL_IN], epl_out[EPL_OUT], epl_plain[EPL_PLAIN];
+    EPL_THREAD size_t epl_out_size; /* bytes of the owner's in epl_out, behind what `out` has */
+    EPL_THREAD unsigned long long epl_owner;
     static BIO_METHOD *epl_method;
 
-    static inline int epl_own(Wire *wire) {
-        if (epl_owner == NULL) {
-            epl_owner = wire;
+    static inline int epl_owns(const Wire *wire) {
+        return epl_owner == wire->number;
+    }
+
+    static inline int epl_own(const Wire *wire) {
+        if (epl_owner == 0) {
+            epl_owner = wire->number;
             epl_out_size = 0;
         }
-        return epl_owner == wire;
+        return epl_owns(wire);
     }
 
     static int epl_keep(Wire *wire, const char *data, size_t size) {
@@ -134,14 +149,14 @@ cdef extern from * nogil:
 
     /* Give the shared buffers back. What is in use of them moves to the connection's own memory. */
     static void epl_disown(Wire *wire) {
-        if (epl_owner != wire)
+        if (!epl_owns(wire))
             return;
         if (wire->in_size > 0 && wire->kept == NULL)
             epl_receive(wire, wire->in, wire->in_size);
         if (epl_out_size > 0)
             epl_keep(wire, epl_out, epl_out_size);
         epl_out_size = 0;
-        epl_owner = NULL;
+        epl_owner = 0;
     }
 
     static int epl_bio_read(BIO *bio, char *data, int size) {
@@ -170,12 +185,12 @@ cdef extern from * nogil:
         epl_BIO_clear_flags(bio, EPL_AGAIN);
         if (wire == NULL || size < 0)
             return -1;
-        if (epl_owner == wire && epl_out_size + size <= EPL_OUT) {
+        if (epl_owns(wire) && epl_out_size + size <= EPL_OUT) {
             memcpy(epl_out + epl_out_size, data, size);
             epl_out_size += size;
             return size;
         }
-        if (epl_owner == wire && epl_out_size > 0) {  /* in order */
+        if (epl_owns(wire) && epl_out_size > 0) {  /* in order */
             if (!epl_keep(wire, epl_out, epl_out_size))
                 return -1;
             epl_out_size = 0;
@@ -190,8 +205,8 @@ cdef extern from * nogil:
     static int epl_bio_destroy(BIO *bio) {
         Wire *wire = (Wire *) epl_BIO_get_data(bio);
         if (wire != NULL) {
-            if (epl_owner == wire)
-                epl_owner = NULL;
+            if (epl_owns(wire))
+                epl_owner = 0;
             free(wire->kept);
             free(wire->out);
             free(wire);
@@ -224,6 +239,7 @@ cdef extern from * nogil:
         if (bio == NULL)
             free(wire);
         else {
+            wire->number = ++epl_last;
             epl_BIO_set_data(bio, wire);
             epl_BIO_set_init(bio, 1);
             *made = wire;
@@ -262,9 +278,9 @@ cdef extern from * nogil:
     char *epl_out
     char *epl_plain
     size_t epl_out_size
-    Wire *epl_owner
 
-    bint epl_own(Wire *wire)
+    bint epl_owns(const Wire *wire)
+    bint epl_own(const Wire *wire)
     void epl_disown(Wire *wire)
     int epl_keep(Wire *wire, const char *data, size_t size)
     int epl_receive(Wire *wire, const char *data, size_t size)
@@ -480,7 +496,7 @@ cdef class DirectEngine(Engine):
                     free(wire.out)
                     wire.out = NULL
                     wire.out_sent = wire.out_size = wire.out_room = 0
-        elif epl_owner == wire:
+        elif epl_owns(wire):
             sent = syscalls.send_raw(fd, epl_out, epl_out_size)
             if sent > 0:
                 forget(sent)
@@ -496,7 +512,7 @@ cdef class DirectEngine(Engine):
             Engine._count(self)
             return
         self.unsent = wire.out_size - wire.out_sent
-        if epl_owner == wire:
+        if epl_owns(wire):
             self.unsent += epl_out_size
         if wire.failed:
             raise MemoryError
@@ -509,7 +525,7 @@ cdef class DirectEngine(Engine):
         if result == 0:
             result = SSL_shutdown(self._ssl)  # ours is said; now the peer's
         self.pending = self._more()
-        if self.pending or (epl_owner == self._wire and epl_out_size == 0):
+        if self.pending or (epl_owns(self._wire) and epl_out_size == 0):
             epl_disown(self._wire)
         self._count()
         if result > 0:
