@@ -33,11 +33,8 @@ from epoll_loop.transports.tls import Handshakes
 T = TypeVar("T")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
-# Newer Pythons hand all keywords on to the task factory, older ones only `context`, and name the task afterwards.
-_FACTORY_TAKES_ALL = any(
-    parameter.kind is parameter.VAR_KEYWORD
-    for parameter in inspect.signature(asyncio.BaseEventLoop.create_task).parameters.values()
-)
+# Newer Pythons hand all keywords on to the task factory, others all but the name, which the task is given afterwards.
+_FACTORY_TAKES_ALL = "name" not in inspect.signature(asyncio.BaseEventLoop.create_task).parameters
 _ORIGIN_DEPTH = 10  # frames remembered of where a coroutine was made, in debug mode; asyncio's number
 
 # Where there is none each loop has a current task of its own.
