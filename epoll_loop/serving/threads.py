@@ -23,6 +23,7 @@ class Thread:
         self._sockets = sockets
         self._place = place
         self._server: Serving | None = None
+        self._under_way: set[socket.socket] = set()  # handed over, and not taken yet
         self._draining = False
         self._thread = threading.Thread(target=self._main, name=f"epoll_loop-{index}", daemon=True)
         self._thread.start()
@@ -31,10 +32,9 @@ class Thread:
 
     def hand(self, index: int, sock: socket.socket) -> None:
         """Hand a connection over."""
-        try:
-            self._server.call(self._server.accept, index, sock)  # type: ignore[union-attr]
-        except RuntimeError:
-            sock.close()  # its loop is closed
+        assert self._server is not None
+        self._under_way.add(sock)
+        self._server.call(self._accept, index, sock)
 
     def is_behind(self) -> bool:
         """Return whether it can not take what it gets."""
@@ -59,6 +59,8 @@ class Thread:
 
     def _ended(self, error: BaseException | None) -> None:
         self._thread.join()
+        for sock in self._under_way:
+            sock.close()
         self._place.ended("its thread has ended", error)
 
     # In the worker's thread
@@ -74,6 +76,11 @@ class Thread:
             for sock in sockets:
                 sock.close()  # unless it was the server's
         self._tell(self._ended, error)
+
+    def _accept(self, index: int, sock: socket.socket) -> None:
+        assert self._server is not None
+        self._under_way.discard(sock)
+        self._server.accept(index, sock)
 
     def serving(self, server: Serving) -> None:
         """The server listens."""

@@ -1,5 +1,6 @@
 """serve() on many loops in threads, as on a free-threaded Python; the threads are the same with the GIL."""
 
+import asyncio
 import collections
 import concurrent.futures
 import logging
@@ -14,7 +15,10 @@ from recording import LIMIT
 
 import epoll_loop
 from epoll_loop import Action
+from epoll_loop.serving.addresses import parse
+from epoll_loop.serving.job import Job
 from epoll_loop.serving.run import _serve_many
+from epoll_loop.serving.threads import Thread
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 BALANCES = ["random", "round-robin", "least-connections"]
@@ -164,6 +168,42 @@ def test_one_that_ends_is_replaced(balance, caplog):
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [text[:33] for text in told] == ["worker 0: its thread has ended; t"] * 3
     assert "ZeroDivisionError: in serving()" in caplog.text
+
+
+class Place:
+    """What a thread tells of itself."""
+
+    def __init__(self):
+        self.serves = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    def ready(self):
+        self.serves.set()
+
+    def ended(self, how, error):
+        self.error = error
+        self.gone.set()
+
+
+def leave():
+    raise SystemExit
+
+
+async def test_a_connection_for_one_that_has_just_ended():
+    """The parent does not know yet."""
+    place = Place()
+    job = Job(epoll_loop.Events(), [parse(TCP)], [("127.0.0.1", 1)], {}, 1, 1, False)
+    thread = Thread(asyncio.get_running_loop(), job, 0, [[]], place)
+    ours, theirs = socket.socketpair()
+    with ours:
+        async with asyncio.timeout(LIMIT):
+            await place.serves.wait()
+            thread._server.call(leave)
+            thread._thread.join(LIMIT)
+            thread.hand(0, theirs)
+            await place.gone.wait()
+        assert isinstance(place.error, SystemExit)
+        assert ours.recv(1) == b""
 
 
 def test_one_that_can_not_start():
