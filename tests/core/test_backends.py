@@ -4,8 +4,6 @@ import asyncio
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import weakref
 
@@ -492,63 +490,3 @@ def test_half_of_a_watch_goes_and_comes_back(loop, pair):
     loop.add_writer(ours, lambda: calls.append("room") or loop.stop())
     loop.run_forever()
     assert "room" in calls
-
-
-# --- what the level-triggered calls have of their own
-
-
-@pytest.mark.parametrize("new_poller", [new_poll, new_select], ids=["poll", "select"], indirect=True)
-def test_level_forgets_a_number_that_is_not_open_any_more(poller, pair, pipe):
-    ours, peer = pair
-    reader, _ = pipe()
-    channel = watch(poller, ours.fileno())
-    closed = watch(poller, reader)
-    os.close(reader)
-    poller.wait(-1)
-    assert not closed.armed
-    assert poller.stale == 1
-    assert poller.channels() == [channel]
-    peer.send(b"x")
-    poller.wait(-1)
-    assert channel.readable
-
-
-def test_select_refuses_a_number_beyond_its_limit(pair):
-    poller = Level(select.select, below=pair[0].fileno())
-    with pytest.raises(OSError, match="takes descriptors below"):
-        poller.add(Channel(pair[0].fileno()), True)
-    assert poller.channels() == []
-    poller.close()
-
-
-# --- which one runs
-
-
-CHOSEN = "from epoll_loop import Loop; loop = Loop(); print(type(loop._poller).__name__); loop.close()"
-
-
-def chosen(program=CHOSEN, **environment):
-    env = {key: value for key, value in os.environ.items() if key != "EPOLL_LOOP_POLLER"}
-    return subprocess.run([sys.executable, "-c", program], env=env | environment, capture_output=True, text=True)
-
-
-@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this is for Linux")
-def test_the_environment_chooses():
-    assert chosen().stdout.strip() == "Epoll"
-    assert chosen(EPOLL_LOOP_POLLER="epoll").stdout.strip() == "Epoll"
-    assert chosen(EPOLL_LOOP_POLLER="poll").stdout.strip() == "Level"
-    assert chosen(EPOLL_LOOP_POLLER="select").stdout.strip() == "Level"
-    wrong = chosen(EPOLL_LOOP_POLLER="fast")
-    assert "EPOLL_LOOP_POLLER is 'fast'; it can be 'epoll' or 'kqueue' or 'poll' or 'select'" in wrong.stderr
-
-
-@pytest.mark.skipif(hasattr(select, "kqueue"), reason="there is one")
-def test_a_back_end_that_is_not_there():
-    missing = chosen(EPOLL_LOOP_POLLER="kqueue")
-    assert "RuntimeError: EPOLL_LOOP_POLLER=kqueue, but this platform has no select.kqueue()" in missing.stderr
-
-
-@pytest.mark.parametrize(("without", "name"), [(["epoll"], "Level"), (["epoll", "poll"], "Level")])
-def test_the_best_that_is_there(without, name):
-    program = f"import select\nfor name in {without}: delattr(select, name)\n{CHOSEN}"
-    assert chosen(program).stdout.strip() == name
