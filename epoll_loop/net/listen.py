@@ -36,6 +36,8 @@ logger = logging.getLogger("asyncio")
 _REUSES = os.name == "posix"
 # As asyncio of the running Python has it: older programs remove the file themselves.
 _CLEANUP_SOCKET = sys.version_info >= (3, 13)
+# How many ports are tried, where several addresses are to have one that is free for all of them.
+_TRIES = 10
 
 
 class Listening(Resolving):
@@ -193,6 +195,27 @@ class Listening(Resolving):
                 sock.close()
             raise
         return sockets
+
+    def _bind_one_port(
+        self, infos: list[AddrInfo], options: list[int], reuse_port: bool | None, tries: int = _TRIES
+    ) -> list[socket.socket]:
+        """Do what `_bind_all()` does, and have port 0 be the same one for all."""
+        sockets = self._bind_all(infos, options, reuse_port)
+        names = [sock.getsockname() for sock in sockets]
+        port = names[0][1]
+        if all(name[1] == port for name in names):
+            return sockets
+        others: list[AddrInfo] = []
+        for sock, (host, _, *rest) in zip(sockets[1:], names[1:], strict=True):
+            others.append((sock.family, sock.type, sock.proto, "", (host, port, *rest)))
+            sock.close()
+        try:
+            return sockets[:1] + self._bind_all(others, options, reuse_port)
+        except OSError as exc:
+            sockets[0].close()
+            if exc.errno != errno.EADDRINUSE or tries == 1:
+                raise
+        return self._bind_one_port(infos, options, reuse_port, tries - 1)  # that port is free for the first one only
 
 
 def _bind_unix(path: str | bytes) -> socket.socket:

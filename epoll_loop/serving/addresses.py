@@ -15,18 +15,45 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """What one address says. `tls` is for the connections that come there, in place of the server's."""
+    """What one address says. ValueError for what can not be served.
+
+    `tls` is for the connections that come there, in place of the server's.
+    """
 
     kind: str
     """"tcp", "udp" or "unix"."""
     host: str | None = None
-    """None: every interface."""
+    """None: every interface. Of a name TCP serves all addresses, and UDP the first."""
     port: int = 0
     path: str = ""
+    """Of a Unix socket, which has no host and no port."""
     family: int = socket.AF_UNSPEC
+    """AF_INET or AF_INET6, for one of the two alone."""
     reuse_port: bool = False
     tls: Any = None
     """An SSLContext, or a function that returns one, which each loop calls."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("tcp", "udp", "unix"):
+            raise ValueError(f"an address is of kind tcp, udp or unix, not {self.kind!r}")
+        if self.kind == "unix":
+            if not (isinstance(self.path, str) and self.path):
+                raise ValueError(f"a Unix address has a path, not {self.path!r}")
+            if self.host is not None or self.port or self.family or self.reuse_port:
+                raise ValueError("a Unix address has a path only: no host, port or family, and no port to be reused")
+            return
+        if self.path:
+            raise ValueError(f"a {self.kind} address has a host and a port, not the path {self.path!r}")
+        if not (self.host is None or isinstance(self.host, str)):
+            raise ValueError(f"a host is a name, or None for every interface, not {self.host!r}")
+        if type(self.port) is not int or not 0 <= self.port <= 65535:
+            raise ValueError(f"a port is a number from 0 to 65535, not {self.port!r}")
+        if self.family not in _INET.values():
+            raise ValueError(f"a family is AF_INET, AF_INET6 or AF_UNSPEC, not {self.family!r}")
+        if self.reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError("this platform has no SO_REUSEPORT")
+        if self.kind == "udp" and self.tls is not None:
+            raise ValueError("there is no TLS for UDP")
 
     def __str__(self) -> str:
         if self.kind == "unix":
@@ -35,13 +62,18 @@ class Address:
         return f"{self.kind}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def where(self) -> dict[str, Any]:
-        """Return what `loop.create_server()` is told of it; or create_unix_server(), or create_datagram_endpoint()."""
+        """Return what `loop.create_unix_server()` is told of it, or create_datagram_endpoint()."""
         if self.kind == "unix":
             return {"path": self.path}
-        if self.kind == "udp":
-            local = (self.host or None, self.port)
-            return {"local_addr": local, "family": self.family, "reuse_port": self.reuse_port or None}
-        return {"host": self.host, "port": self.port, "family": self.family, "reuse_port": self.reuse_port}
+        local = (self.host or None, self.port)
+        return {"local_addr": local, "family": self.family, "reuse_port": self.reuse_port or None}
+
+    def context(self) -> Any:
+        """Return the SSLContext of its connections, or None. TypeError if `tls` is no such thing."""
+        context = self.tls() if callable(self.tls) else self.tls
+        if context is not None and not hasattr(context, "wrap_bio"):
+            raise TypeError(f"tls is an SSLContext, or a function that returns one, not {self.tls!r}")
+        return context
 
 
 def parse(text: str | Address, tls: Any = None) -> Address:
@@ -55,25 +87,19 @@ def parse(text: str | Address, tls: Any = None) -> Address:
         scheme, rest = "tcp", text
     rest, _, query = rest.partition("?")
     reuse_port = _reuse_port(text, query)
-    if scheme == "unix":
-        if not rest:
-            raise ValueError(f"{text!r} has no path")
-        if reuse_port:
-            raise ValueError(f"{text!r}: a Unix socket has no port to be reused")
-        return Address("unix", path=rest, tls=tls)
-    if scheme not in _SCHEMES:
-        raise ValueError(f"{text!r} begins with none of {', '.join(_SCHEMES)} and unix")
-    kind, family = _SCHEMES[scheme]
     try:
+        if scheme == "unix":
+            return Address("unix", path=rest, reuse_port=reuse_port, tls=tls)
+        if scheme not in _SCHEMES:
+            raise ValueError(f"it begins with none of {', '.join(_SCHEMES)} and unix")
+        kind, family = _SCHEMES[scheme]
         parts = urlsplit(f"//{rest}")
-        host, port = parts.hostname, parts.port
+        if parts.port is None or parts.path or parts.username is not None:
+            raise ValueError(f"it is not {scheme}://HOST:PORT")
+        tls = tls if kind == "tcp" else None
+        return Address(kind, parts.hostname, parts.port, family=family, reuse_port=reuse_port, tls=tls)
     except ValueError as exc:
         raise ValueError(f"{text!r}: {exc}") from None
-    if port is None or parts.path or parts.username is not None:
-        raise ValueError(f"{text!r} is not {scheme}://HOST:PORT")
-    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
-        raise ValueError(f"{text!r}: this platform has no SO_REUSEPORT")
-    return Address(kind, host, port, family=family, reuse_port=reuse_port, tls=tls if kind == "tcp" else None)
 
 
 def parse_all(texts: Iterable[str | Address], tls: Any = None) -> list[Address]:

@@ -45,7 +45,10 @@ class Serving:
         self.events = events
         self.loop: Any = asyncio.get_running_loop()
         self.addresses: list[Any] = []
-        """Where it listens: an address in the form of the `socket` module for each that was asked for."""
+        """Where it listens, in the form of the `socket` module: one for each address that was asked for, in that order.
+
+        Of a TCP host with several addresses it is the first; all are served, with the same port.
+        """
         self.loops = loops
         """How many loops serve together; see `serve()`."""
         self.loop_index = loop_index
@@ -80,7 +83,7 @@ class Serving:
         """
         try:
             for index, address in enumerate(addresses):
-                self._tls.append(address.tls() if callable(address.tls) else address.tls)
+                self._tls.append(address.context())
                 await self._bind(index, address, backlog, bound[index] if bound else None)
             for server in self._servers:
                 await server.start_serving()
@@ -102,15 +105,31 @@ class Serving:
             self._tick(1.0)
 
     async def _bind(self, index: int, address: Address, backlog: int, bound: Bound | None) -> None:
+        if bound is None and address.kind == "tcp":
+            sockets = await self._bind_host(address)
+            bound = sockets[0].getsockname(), sockets
         if bound is None:
             self.addresses.append(await self._listen(index, address, backlog, **address.where()))
             return
         name, sockets = bound
-        for sock in sockets:
-            # The file of a Unix socket is not of one loop alone.
-            keep = {"cleanup_socket": False} if address.kind == "unix" else {}
-            await self._listen(index, address, backlog, sock=sock, **keep)
+        # The file of a Unix socket is not of one loop alone.
+        keep = {"cleanup_socket": False} if address.kind == "unix" else {}
+        rest = list(sockets)
+        try:
+            while rest:
+                await self._listen(index, address, backlog, sock=rest[0], **keep)
+                del rest[0]
+        except BaseException:
+            for sock in rest:
+                sock.close()
+            raise
         self.addresses.append(name)
+
+    async def _bind_host(self, address: Address) -> list[socket.socket]:
+        # create_server() would have port 0 be another one for each address of the host.
+        infos = await self.loop._resolve_hosts(address.host, address.port, address.family, socket.AI_PASSIVE)
+        sockets: list[socket.socket] = self.loop._bind_one_port(infos, [socket.SO_REUSEADDR], address.reuse_port)
+        return sockets
 
     async def _listen(self, index: int, address: Address, backlog: int, **where: Any) -> Any:
         """Return where it listens."""

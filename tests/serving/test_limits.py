@@ -186,7 +186,7 @@ async def test_one_address_with_tls_and_one_without(connect):
         (["http://127.0.0.1:1"], {}, ValueError, "begins with none of tcp, tcp4, tcp6, "),
         (["tcp://127.0.0.1:99999"], {}, ValueError, "Port out of range"),
         (["tcp://127.0.0.1:0?reuse=true"], {}, ValueError, "reuseport"),
-        (["unix://"], {}, ValueError, "no path"),
+        (["unix://"], {}, ValueError, "has a path"),
         ([7], {}, TypeError, "not 'int'"),
         ([TCP], {"idle_timeout": 0}, ValueError, "idle_timeout"),
         ([TCP], {"write_timeout": -1}, ValueError, "write_timeout"),
