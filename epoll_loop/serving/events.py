@@ -55,6 +55,20 @@ class Events:
         """Called once the server listens, and again after as many seconds as it returns; None: never again."""
 
 
+def check(events: Any) -> None:
+    """Raise TypeError unless it is something that can be served."""
+    if not isinstance(events, Events):
+        raise TypeError(f"events is an object of a class that inherits from epoll_loop.Events, not {events!r}")
+    framing = framing_of(events)
+    if not (framing is None or callable(framing)):
+        raise TypeError(f"framing is a function, see delimiter() and length_prefix(), not {framing!r}")
+
+
+def framing_of(events: Events) -> Framing | None:
+    """Return what makes messages. Of the class it is no method, though a function: `events.framing` would bind it."""
+    return vars(events)["framing"] if "framing" in vars(events) else type(events).framing
+
+
 def overrides(events: Events, name: str) -> bool:
     """Return whether a callback is not the one of `Events`, which does nothing."""
-    return getattr(type(events), name, None) is not getattr(Events, name) or name in getattr(events, "__dict__", {})
+    return name in vars(events) or getattr(type(events), name) is not getattr(Events, name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from epoll_loop.serving.addresses import Address
 from epoll_loop.serving.datagrams import Endpoint
-from epoll_loop.serving.events import Events, overrides
+from epoll_loop.serving.events import Events, check, framing_of, overrides
 from epoll_loop.serving.framing import Framed
 from epoll_loop.transports.conn import Action, Conn, new_buffer
 from epoll_loop.transports.stream import open_stream
@@ -37,6 +37,7 @@ class Serving:
         on_shutdown: Callable[[], None] | None = None,
         released: Callable[[], None] | None = None,
     ) -> None:
+        check(events)
         for name, seconds in (("idle_timeout", idle_timeout), ("write_timeout", write_timeout)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is a number of seconds above 0, or None, not {seconds!r}")
@@ -54,8 +55,7 @@ class Serving:
         self.loop_index = loop_index
         """Which of them this is, from 0 on."""
         self.pre_write = events.pre_write if overrides(events, "pre_write") else None
-        # Of the class it is no method, though a function: events.framing would bind it.
-        self._framing = getattr(events, "__dict__", {}).get("framing") or type(events).framing
+        self._framing = framing_of(events)
         self.buffer = new_buffer()
         self._opened = events.opened if overrides(events, "opened") else None
         self._closed = events.closed if overrides(events, "closed") else None

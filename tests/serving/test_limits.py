@@ -208,6 +208,34 @@ async def test_a_busy_port():
             await epoll_loop.start_serving(Recording(), f"tcp://{host}:{port}")
 
 
+class Duck:
+    """Has all that is called, and is no `Events`."""
+
+    framing = None
+
+    def data(self, conn, data):
+        return data
+
+
+class Framed(epoll_loop.Events):
+    framing = b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        (Recording, "events is an object of a class that inherits from epoll_loop.Events, not <class '.*Recording'>"),
+        (Duck(), "inherits from epoll_loop.Events, not <.*Duck object"),
+        (None, "inherits from epoll_loop.Events, not None"),
+        (Framed(), r"framing is a function, see delimiter\(\) and length_prefix\(\), not b"),
+    ],
+    ids=["class", "duck", "None", "framing"],
+)
+async def test_what_are_no_events(events, text):
+    with pytest.raises(TypeError, match=text):
+        await epoll_loop.start_serving(events, TCP)
+
+
 async def test_serving_that_raises():
     class Events(epoll_loop.Events):
         def serving(self, server):
