@@ -69,13 +69,13 @@ class Endpoint(asyncio.DatagramProtocol):
             self.server.report("Events.data() failed for a datagram", exc)
 
     def _answer(self, peer: Peer, out: Any) -> None:
-        data, action = parts_of(out)
+        data, action = parts_of(out, "data")
+        if action is not Action.NONE and action is not Action.SHUTDOWN:
+            raise TypeError(f"Events.data() returned {action} for a datagram, which has no connection")
         if data is not None:
             self.send(data, peer.remote_address)
         if action is Action.SHUTDOWN:
             self.server.shutdown()
-        elif action is not Action.NONE:
-            raise TypeError(f"{action} of a datagram, which has no connection")
 
     def send(self, data: Any, address: Any) -> None:
         """Send a datagram."""

@@ -17,7 +17,7 @@ class Events:
     """What a server is told. All of it happens in the thread of the connection's loop; a subclass has what it needs.
 
     An exception out of a callback of a connection closes that connection; it is reported to the loop's exception
-    handler, and the other connections are served. So is a TypeError where a callback returns something else.
+    handler, and the other connections are served. So is the TypeError for a callback that returns something else.
 
     Of many loops, those in processes have a copy each; those in threads share it, and call it at the same time.
     """
@@ -49,7 +49,7 @@ class Events:
         return None
 
     def pre_write(self) -> None:
-        """Bytes are about to be handed to a connection."""
+        """Bytes are about to be handed to a connection. What it returns is ignored; what it raises, write() does."""
 
     def tick(self) -> float | tuple[float, Action] | None:
         """Called once the server listens, and again after as many seconds as it returns; None: never again."""

@@ -89,7 +89,7 @@ class Framed:
                 if found is None:
                     return
                 message, self._start = found
-                conn.answer(self._data(conn, message))
+                conn.answer(self._data(conn, message), "data")
         finally:
             self._busy = False
 

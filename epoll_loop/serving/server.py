@@ -87,7 +87,7 @@ class Serving:
                 await self._bind(index, address, backlog, bound[index] if bound else None)
             for server in self._servers:
                 await server.start_serving()
-            self._do(self.events.serving(self))  # before anything is accepted: nothing has waited
+            self._do(self.events.serving(self), "serving")  # before anything is accepted: nothing has waited
             for protocol in self._datagrams:
                 protocol.begin()
             if not self._ending:
@@ -200,7 +200,7 @@ class Serving:
         """A connection has ended."""
         self.forget(conn)
         if self._closed is not None:
-            self._do(self._closed(conn, error))
+            self._do(self._closed(conn, error), "closed")
 
     def forget(self, conn: Conn) -> None:
         """A connection is somebody else's from now on, or has ended."""
@@ -213,7 +213,7 @@ class Serving:
     def detached(self, conn: Conn, sock: socket.socket) -> None:
         """A connection was given up."""
         try:
-            self._do(self.events.detached(conn, sock))
+            self._do(self.events.detached(conn, sock), "detached")
         except BaseException:
             sock.close()
             raise
@@ -230,11 +230,11 @@ class Serving:
         """Tell the loop's exception handler."""
         self.loop.call_exception_handler({"message": message, "exception": exc})
 
-    def _do(self, action: Any) -> None:
+    def _do(self, action: Any, name: str) -> None:
         if action is Action.SHUTDOWN:
             self.shutdown()
         elif action is not None and action is not Action.NONE:
-            raise TypeError(f"a callback returned {action!r} where only Action.SHUTDOWN and nothing is of use")
+            raise TypeError(f"Events.{name}() returned {action!r}, which is neither Action.SHUTDOWN nor nothing")
 
     # What time tells
 
@@ -276,9 +276,9 @@ class Serving:
             out: Any = self.events.tick()
             found, action = out if type(out) is tuple and len(out) == 2 else (out, None)
             if found is not None and not (type(found) in (int, float) and found >= 0):
-                raise ValueError(f"tick() returned {out!r}, which is no number of seconds, with an Action, or None")
+                raise ValueError(f"Events.tick() returned {out!r}, not seconds, (seconds, Action) or None")
             delay = found
-            self._do(action)
+            self._do(action, "tick")
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

@@ -6,7 +6,7 @@ from epoll_loop.transports.stream cimport StreamTransport
 cdef Py_ssize_t _INPUT_SIZE
 
 
-cpdef tuple parts_of(out)
+cpdef tuple parts_of(out, name)
 
 
 cdef class Conn:
@@ -34,7 +34,7 @@ cdef class Conn:
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef connection_lost(self, exc)
-    cpdef answer(self, out)
+    cpdef answer(self, out, name)
     @cython.locals(transport=StreamTransport)
     cpdef write(self, data)
     @cython.locals(transport=StreamTransport)

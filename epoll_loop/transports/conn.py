@@ -30,13 +30,16 @@ class Action(enum.Enum):
     """End the server."""
 
 
-def parts_of(out: Any) -> tuple[Any, Action]:
-    """Take apart what a callback has returned: bytes to send, or None, and an `Action`. TypeError if it is neither."""
+def parts_of(out: Any, name: str) -> tuple[Any, Action]:
+    """Take apart what a callback of that name has returned: bytes to send, or None, and an `Action`.
+
+    TypeError if it is neither.
+    """
     if type(out) is Action:
         return None, out
     data, action = out if type(out) is tuple and len(out) == 2 else (out, Action.NONE)
     if type(action) is not Action or not (data is None or isinstance(data, (bytes, bytearray, memoryview))):
-        raise TypeError(f"a callback returned {out!r}, which is not bytes, an Action, both, or None")
+        raise TypeError(f"Events.{name}() returned {out!r}, which is not bytes, an Action, both, or None")
     return data, action
 
 
@@ -88,7 +91,7 @@ class Conn:
             return
         self._transport = transport
         try:
-            self.answer(self._server.opened(self))
+            self.answer(self._server.opened(self), "opened")
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -99,7 +102,7 @@ class Conn:
         try:
             out = self._data(self, data)
             if out is not None:
-                self.answer(out)
+                self.answer(out, "data")
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -146,13 +149,13 @@ class Conn:
 
     # What the program does
 
-    def answer(self, out: Any) -> None:
-        """Do what a callback has returned. TypeError, see `parts_of()`."""
+    def answer(self, out: Any, name: str) -> None:
+        """Do what a callback of that name has returned. TypeError, see `parts_of()`."""
         if type(out) is bytes:
             if out:
                 self.write(out)
             return
-        data, action = parts_of(out)
+        data, action = parts_of(out, name)
         if data is not None:
             self.write(data)
         if action is Action.CLOSE:

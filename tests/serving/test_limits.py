@@ -259,21 +259,6 @@ async def test_a_slow_reader_is_not_idle(connect):
     assert "closed" not in events.names()[:3]
 
 
-@pytest.mark.parametrize("out", ["soon", b"x", float("nan"), -1, True, (1, 2)], ids=repr)
-async def test_a_wrong_tick(out):
-    """It is reported, and the server is as it was."""
-    reports = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
-
-    class Events(Recording):
-        def tick(self):
-            return out
-
-    async with await epoll_loop.start_serving(Events(), TCP):
-        assert len(reports) == 1
-    assert type(reports[0]) in (TypeError, ValueError)
-
-
 async def test_a_handshake_that_takes_longer_than_the_server():
     """Nobody is told of the connection, which ends."""
     server_context, client_context = tls.server_context(), tls.client_context()
