@@ -25,12 +25,15 @@ class Peer:
         return self._endpoint.transport.get_extra_info("sockname")
 
     def write(self, data: Any) -> None:
-        """Send a datagram back. In the loop's thread only."""
+        """Send a datagram back, which may be empty. TypeError if it is not bytes-like. In the loop's thread only.
+
+        Where more waits than 64 KiB, because the kernel takes no more, nothing is received, and this is dropped.
+        """
         self._endpoint.send(data, self.remote_address)
 
     def wake(self) -> None:
         """Have `Events.data(peer, b"")` called in the loop's thread. May be called in any thread."""
-        self._endpoint.server.call(self._endpoint.tell, self, b"")
+        self._endpoint.server.call(self._endpoint.woken, self)
 
 
 class Endpoint(asyncio.DatagramProtocol):
@@ -40,22 +43,36 @@ class Endpoint(asyncio.DatagramProtocol):
         self.server = server
         self.index = index
         self._data = server.events.data
-        self._early: list[tuple[bytes, Any]] | None = []  # what has come before `Events.serving()` was called
+        self._full = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        transport.pause_reading()  # what comes before `Events.serving()` was called waits in the kernel
 
     def begin(self) -> None:
         """Tell of what has come, and of what comes."""
-        early, self._early = self._early, None
-        for data, address in early or ():
-            self.datagram_received(data, address)
+        self.transport.resume_reading()
 
     def datagram_received(self, data: bytes, address: Any) -> None:
-        if self._early is None:
-            self.tell(Peer(self, address), data)
-        else:
-            self._early.append((data, address))
+        self.tell(Peer(self, address), data)
+
+    def woken(self, peer: Peer) -> None:
+        """What `Peer.wake()` has asked for."""
+        if not self.transport.is_closing():
+            self.tell(peer, b"")
+
+    # A peer can not be told to wait. What is not received because of that, the kernel drops.
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.transport.resume_reading()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.server.endpoint_lost(self)
 
     def tell(self, peer: Peer, data: bytes) -> None:
         """Call `Events.data()`; what goes wrong there costs its answer, and nothing else."""
@@ -72,13 +89,15 @@ class Endpoint(asyncio.DatagramProtocol):
         data, action = parts_of(out, "data")
         if action is not Action.NONE and action is not Action.SHUTDOWN:
             raise TypeError(f"Events.data() returned {action} for a datagram, which has no connection")
-        if data is not None:
+        if data:
             self.send(data, peer.remote_address)
         if action is Action.SHUTDOWN:
             self.server.shutdown()
 
     def send(self, data: Any, address: Any) -> None:
-        """Send a datagram."""
+        """Send a datagram, unless too many wait."""
+        if self._full:
+            return
         if self.server.pre_write is not None:
             self.server.pre_write()
         self.transport.sendto(data, address)

@@ -61,8 +61,7 @@ class Serving:
         self._closed = events.closed if overrides(events, "closed") else None
         self._conns: set[Conn] = set()
         self._servers: list[Any] = []
-        self._endpoints: list[asyncio.DatagramTransport] = []
-        self._datagrams: list[Endpoint] = []
+        self._endpoints: set[Endpoint] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._idle_timeout, self._write_timeout = idle_timeout, write_timeout
         self._shutdown_timeout = shutdown_timeout
@@ -88,8 +87,8 @@ class Serving:
             for server in self._servers:
                 await server.start_serving()
             self._do(self.events.serving(self), "serving")  # before anything is accepted: nothing has waited
-            for protocol in self._datagrams:
-                protocol.begin()
+            for endpoint in self._endpoints:
+                endpoint.begin()
             if not self._ending:
                 self._begin_timers()
         except BaseException:
@@ -135,9 +134,8 @@ class Serving:
         """Return where it listens."""
         if address.kind == "udp":
             new_endpoint = functools.partial(Endpoint, self, index)
-            transport, protocol = await self.loop.create_datagram_endpoint(new_endpoint, **where)
-            self._endpoints.append(transport)
-            self._datagrams.append(protocol)
+            transport, endpoint = await self.loop.create_datagram_endpoint(new_endpoint, **where)
+            self._endpoints.add(endpoint)
             return transport.get_extra_info("sockname")
         create = self.loop.create_unix_server if address.kind == "unix" else self.loop.create_server
         new = functools.partial(Conn, self, index)
@@ -207,6 +205,12 @@ class Serving:
         self._conns.discard(conn)
         if self._released is not None:
             self._released()
+        if self._ending:
+            self._settle()
+
+    def endpoint_lost(self, endpoint: Endpoint) -> None:
+        """A UDP address is not served any more."""
+        self._endpoints.discard(endpoint)
         if self._ending:
             self._settle()
 
@@ -306,9 +310,9 @@ class Serving:
         for server in self._servers:
             server.close()
         for endpoint in self._endpoints:
-            endpoint.close()
+            endpoint.transport.close()
         self._cancel_timers()
-        if self._conns:
+        if self._conns or self._endpoints:
             self._after(self._shutdown_timeout, self.abort)
             for conn in list(self._conns):
                 conn.close()
@@ -317,12 +321,14 @@ class Serving:
         self._settle()
 
     def abort(self) -> None:
-        """Drop the connections that are left."""
+        """Drop the connections that are left, and the datagrams."""
         for conn in list(self._conns):
             conn.abort(TimeoutError(f"it was not closed within {self._shutdown_timeout} seconds"))
+        for endpoint in self._endpoints:
+            endpoint.transport.abort()
 
     def _settle(self) -> None:
-        if not self._conns and not self._arriving and not self._done.done():
+        if not (self._conns or self._endpoints or self._arriving or self._done.done()):
             self._cancel_timers()
             self._done.set_result(None)
 
