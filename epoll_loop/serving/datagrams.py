@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from epoll_loop.transports.conn import Action, parts_of
@@ -32,7 +33,7 @@ class Peer:
         self._endpoint.send(data, self.remote_address)
 
     def wake(self) -> None:
-        """Have `Events.data(peer, b"")` called in the loop's thread. May be called in any thread."""
+        """Have `Events.woken()` called in the loop's thread. May be called in any thread."""
         self._endpoint.server.call(self._endpoint.woken, self)
 
 
@@ -54,12 +55,12 @@ class Endpoint(asyncio.DatagramProtocol):
         self.transport.resume_reading()
 
     def datagram_received(self, data: bytes, address: Any) -> None:
-        self.tell(Peer(self, address), data)
+        self.tell("data", self._data, Peer(self, address), data)
 
     def woken(self, peer: Peer) -> None:
         """What `Peer.wake()` has asked for."""
         if not self.transport.is_closing():
-            self.tell(peer, b"")
+            self.tell("woken", self.server.events.woken, peer)
 
     # A peer can not be told to wait. What is not received because of that, the kernel drops.
 
@@ -74,21 +75,21 @@ class Endpoint(asyncio.DatagramProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.server.endpoint_lost(self)
 
-    def tell(self, peer: Peer, data: bytes) -> None:
-        """Call `Events.data()`; what goes wrong there costs its answer, and nothing else."""
+    def tell(self, name: str, callback: Callable[..., Any], peer: Peer, *data: bytes) -> None:
+        """Call a callback of that name; what goes wrong there costs its answer, and nothing else."""
         try:
-            out = self._data(peer, data)
+            out = callback(peer, *data)
             if out is not None:
-                self._answer(peer, out)
+                self._answer(peer, out, name)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.server.report("Events.data() failed for a datagram", exc)
+            self.server.report(f"Events.{name}() failed for a datagram", exc)
 
-    def _answer(self, peer: Peer, out: Any) -> None:
-        data, action = parts_of(out, "data")
+    def _answer(self, peer: Peer, out: Any, name: str) -> None:
+        data, action = parts_of(out, name)
         if action is not Action.NONE and action is not Action.SHUTDOWN:
-            raise TypeError(f"Events.data() returned {action} for a datagram, which has no connection")
+            raise TypeError(f"Events.{name}() returned {action} for a datagram, which has no connection")
         if data:
             self.send(data, peer.remote_address)
         if action is Action.SHUTDOWN:

@@ -31,10 +31,20 @@ class Events:
     def opened(self, conn: Conn) -> Answer:
         """A connection was accepted. Its options are set here: `conn.keep_alive()`, `conn.reuse_input_buffer()`."""
 
-    def data(self, conn: Conn, data: Any) -> Answer:
-        """Bytes have come, or none after `conn.wake()`; of a UDP address, a datagram.
+    def data(self, conn: Any, data: Any) -> Answer:
+        """Bytes have come, or a message of the `framing`, which may be empty; of a UDP address, a datagram of a `Peer`.
 
         bytes, or a memoryview that is valid in this call only, after `conn.reuse_input_buffer()`.
+        """
+
+    def woken(self, conn: Any) -> Answer:
+        """`conn.wake()` was called. Calls `data()` with no bytes, unless it is told apart from empty messages here."""
+        return self.data(conn, b"")
+
+    def drained(self, conn: Conn) -> Answer:
+        """The peer was behind, see `conn.is_behind()`, and has caught up: who has stopped sending may go on.
+
+        After the messages of a `framing` that have waited for that too.
         """
 
     def closed(self, conn: Conn, error: BaseException | None) -> Action | None:

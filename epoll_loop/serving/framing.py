@@ -1,8 +1,9 @@
 """Messages out of a stream: what `Events.framing` may be, so that `Events.data()` has a whole one each time.
 
-A framing is called with bytes and a position, and returns the message that begins there and where it ends, or None if
-it is not whole yet. `delimiter()` and `length_prefix()` make the usual ones; any function will do. ValueError says that
-what comes is no such stream: the connection is closed, and `Events.closed()` has the exception.
+A framing is called with bytes and a position, and returns the message that begins there and where it ends. If it is not
+whole yet that is None; or how many bytes there have to be for it, so that a large one that comes in small parts is not
+looked at, and copied, with each of them. `delimiter()` and `length_prefix()` make the usual ones; any function will do.
+ValueError says that what comes is no such stream: the connection is closed, and `Events.closed()` has the exception.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from epoll_loop.transports.conn import Conn
 
-Framing = Callable[[bytes, int], tuple[Any, int] | None]
+Framing = Callable[[bytes, int], tuple[Any, int] | int | None]
 
 _LIMIT = 65536
+# Up to so many bytes of a message are copied and looked at again with each part that comes: that is faster.
+_SMALL = 4096
 
 
 def delimiter(end: bytes, limit: int = _LIMIT) -> Framing:
@@ -23,15 +26,16 @@ def delimiter(end: bytes, limit: int = _LIMIT) -> Framing:
     if not end:
         raise ValueError("an empty delimiter")
 
-    def split(data: bytes, start: int) -> tuple[bytes, int] | None:
+    def split(data: bytes, start: int) -> tuple[bytes, int] | int:
         most = start + limit + len(end)
         at = data.find(end, start, most)
         if at >= 0:
             return data[start:at], at + len(end)
         if len(data) >= most:
             raise ValueError(f"a message of more than {limit} bytes")
-        return None
+        return most
 
+    split.ends_with = end  # type: ignore[attr-defined]  # which may come before there are so many, see Framed
     return split
 
 
@@ -40,15 +44,15 @@ def length_prefix(size: int = 4, byteorder: str = "big", limit: int = _LIMIT) ->
     if byteorder not in ("big", "little") or size < 1:
         raise ValueError(f"a number of {size!r} bytes, {byteorder!r} endian")
 
-    def split(data: bytes, start: int) -> tuple[bytes, int] | None:
+    def split(data: bytes, start: int) -> tuple[bytes, int] | int:
         begin = start + size
         if len(data) < begin:
-            return None
+            return begin
         length = int.from_bytes(data[start:begin], byteorder)  # type: ignore[arg-type]
         if length > limit:
             raise ValueError(f"a message of {length} bytes, where the limit is {limit}")
         end = begin + length
-        return (data[begin:end], end) if len(data) >= end else None
+        return (data[begin:end], end) if len(data) >= end else end
 
     return split
 
@@ -56,45 +60,92 @@ def length_prefix(size: int = 4, byteorder: str = "big", limit: int = _LIMIT) ->
 class Framed:
     """In the place of `Events.data()`, for one connection."""
 
-    __slots__ = ("_busy", "_data", "_split", "_start", "_whole")
+    __slots__ = ("_busy", "_data", "_end", "_least", "_part", "_split", "_start", "_whole")
 
     def __init__(self, data: Callable[[Conn, Any], Any], split: Framing) -> None:
         self._data = data
         self._split = split
+        self._end: bytes | None = getattr(split, "ends_with", None)
         self._whole = b""  # what was received, of which the messages up to `_start` were delivered
         self._start = 0
+        # Or else: the beginning of a large message, to which bytes are appended without a copy of the others. It is not
+        # whole before there are `_least` of them, or `_end` has come.
+        self._part = bytearray()
+        self._least = 0
         self._busy = False
 
-    def __call__(self, conn: Conn, data: Any) -> Any:
-        if not data:
-            return self._data(conn, data)  # wake()
-        self._whole = self.unused() + data
-        self.go_on(conn)
-        return None
+    def __call__(self, conn: Conn, data: Any) -> None:
+        if type(data) is not bytes:
+            data = bytes(data)  # memory that is used again
+        if self._part:
+            data = self._more(data)
+        elif self._whole:
+            data = self.unused() + data
+        if data:
+            self._whole = data
+            self.go_on(conn)
 
-    def go_on(self, conn: Conn) -> None:
-        """Deliver the messages that are there, for as long as the peer takes the answers."""
+    def _more(self, data: bytes) -> bytes:
+        part = self._part
+        searched = len(part)
+        part += data
+        if len(part) >= self._least or (self._end and part.find(self._end, max(0, searched - len(self._end) + 1)) >= 0):
+            return self.unused()
+        return b""
+
+    def go_on(self, conn: Conn) -> bool:
+        """Deliver the messages that are there, for as long as the peer takes the answers; return if there are more."""
         if self._busy:
-            return  # a callback's answer has made room for more, and is one of those below
+            return True  # a callback's answer has made room for more, and is one of those below
         self._busy = True
         try:
-            while self._start < len(self._whole) and conn.is_open() and not conn.is_behind():
+            while self._start < len(self._whole):
+                if not conn.is_open() or conn.is_behind():
+                    return True
                 try:
                     found = self._split(self._whole, self._start)
-                    if found is not None and found[1] <= self._start:
-                        raise ValueError(f"the framing found a message that ends where it begins, at {found[1]}")
                 except ValueError as exc:
                     conn.close(exc)
-                    return
-                if found is None:
-                    return
-                message, self._start = found
-                conn.answer(self._data(conn, message), "data")
+                    return False
+                if not isinstance(found, tuple):
+                    self._keep(found)
+                    return False
+                try:
+                    message, end = found
+                    if end <= self._start:
+                        raise RuntimeError(f"the framing found a message that ends where it begins, at {end}")
+                except (TypeError, ValueError):
+                    raise _wrong(found) from None
+                self._start = end
+                out = self._data(conn, message)
+                if out is not None:
+                    conn.answer(out, "data")
+            if self._start > len(self._whole):
+                raise RuntimeError(f"the framing found a message that ends behind what has come, at {self._start}")
+            self._whole, self._start = b"", 0
+            return False
         finally:
             self._busy = False
 
+    def _keep(self, found: Any) -> None:
+        """What is left is no whole message."""
+        if found is None:
+            return
+        if not isinstance(found, int):
+            raise _wrong(found)
+        if len(self._whole) - self._start > _SMALL:
+            self._least = found - self._start
+            self._part = bytearray(self.unused())
+
     def unused(self) -> bytes:
         """Take what was not delivered."""
+        if self._part:
+            rest, self._part = bytes(self._part), bytearray()
+            return rest
         rest = self._whole[self._start :] if self._start else self._whole
         self._whole, self._start = b"", 0
         return rest
+
+
+def _wrong(found: Any) -> TypeError:
+    return TypeError(f"the framing returned {found!r}, which is not (message, end), a number of bytes, or None")

@@ -57,6 +57,7 @@ class Serving:
         self.pre_write = events.pre_write if overrides(events, "pre_write") else None
         self._framing = framing_of(events)
         self.buffer = new_buffer()
+        self.drained = events.drained if overrides(events, "drained") else None
         self._opened = events.opened if overrides(events, "opened") else None
         self._closed = events.closed if overrides(events, "closed") else None
         self._conns: set[Conn] = set()
@@ -198,7 +199,7 @@ class Serving:
         """A connection has ended."""
         self.forget(conn)
         if self._closed is not None:
-            self._do(self._closed(conn, error), "closed")
+            self._tell("closed", self._closed, conn, error)
 
     def forget(self, conn: Conn) -> None:
         """A connection is somebody else's from now on, or has ended."""
@@ -216,11 +217,23 @@ class Serving:
 
     def detached(self, conn: Conn, sock: socket.socket) -> None:
         """A connection was given up."""
+        taken = False
         try:
-            self._do(self.events.detached(conn, sock), "detached")
-        except BaseException:
-            sock.close()
+            taken = self._tell("detached", self.events.detached, conn, sock)
+        finally:
+            if not taken:
+                sock.close()
+
+    def _tell(self, name: str, callback: Callable[..., Any], *args: Any) -> bool:
+        """Call a callback of that name and do what it returns; return whether that went well."""
+        try:
+            self._do(callback(*args), name)
+        except (SystemExit, KeyboardInterrupt):
             raise
+        except BaseException as exc:
+            self.report(f"Events.{name}() failed", exc)
+            return False
+        return True
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call it in the loop's thread; in vain once the loop is closed. In any thread."""

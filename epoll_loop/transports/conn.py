@@ -90,12 +90,7 @@ class Conn:
             transport.abort()
             return
         self._transport = transport
-        try:
-            self.answer(self._server.opened(self), "opened")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._failed("opened", exc)  # asyncio would keep the connection
+        self._tell("opened", self._server.opened)
 
     def data_received(self, data: Any) -> None:
         self.idle = 0
@@ -107,6 +102,16 @@ class Conn:
             raise
         except BaseException as exc:
             self._failed("data", exc)
+
+    def _tell(self, name: str, callback: Any) -> None:
+        try:
+            out = callback(self)
+            if out is not None:
+                self.answer(out, name)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._failed(name, exc)
 
     def _failed(self, name: str, exc: BaseException) -> None:
         transport = self._transport
@@ -128,17 +133,24 @@ class Conn:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        try:
-            if self._detaching:
-                self._detach()
-            elif self._framed is not None:
-                self._framed.go_on(self)  # messages that have waited for that
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._failed("data", exc)
+        rest = False
+        if self._detaching:
+            self._detach()
+        elif self._framed is not None:
+            try:
+                rest = self._framed.go_on(self)  # messages that have waited for that
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._failed("data", exc)
+        drained = self._server.drained
+        if drained is not None and not rest and self._takes():
+            self._tell("drained", drained)
         if self.is_open() and not self.is_behind():
             self._transport.resume_reading()  # type: ignore[union-attr]
+
+    def _takes(self) -> bool:
+        return self.is_open() and not self.is_behind() and not self._transport._eof  # type: ignore[union-attr]
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._transport is not None:  # else it was given up
@@ -166,7 +178,10 @@ class Conn:
             self._server.shutdown()
 
     def write(self, data: Any) -> None:
-        """Send bytes with this iteration, in order. TypeError if it is not bytes-like. In the loop's thread only."""
+        """Send bytes with this iteration, in order; in vain if it is not open. In the loop's thread only.
+
+        TypeError if it is not bytes-like, RuntimeError after `write_eof()`.
+        """
         transport = self._transport
         if transport is None:
             return  # it is not open yet, or not ours any more
@@ -179,7 +194,8 @@ class Conn:
     def write_eof(self) -> None:
         """Send what is queued, then the end of the stream; what comes is read until the peer ends it too.
 
-        With TLS, where that can not be told apart from a close, the connection is closed. In the loop's thread only.
+        Nothing can be written after it. With TLS, where that can not be told apart from a close, the connection is
+        closed. In the loop's thread only.
         """
         transport = self._transport
         if transport is None or transport._closing:
@@ -227,13 +243,12 @@ class Conn:
         return size > 0 and self._taken == before
 
     def wake(self) -> None:
-        """Have `Events.data(conn, b"")` called in the loop's thread. May be called in any thread."""
+        """Have `Events.woken()` called in the loop's thread, if it is open then. May be called in any thread."""
         self._server.call(self._woken)
 
     def _woken(self) -> None:
-        if not self.is_open():
-            return
-        self.data_received(b"")
+        if self.is_open():
+            self._tell("woken", self._server.events.woken)
 
     def upgrade(self, protocol: Any, data: bytes = b"") -> Any:
         """Hand the connection over to an asyncio protocol, and return its transport.
@@ -265,7 +280,8 @@ class Conn:
     def detach(self) -> None:
         """Give the socket to `Events.detached()`, blocking, when all that is queued is sent.
 
-        RuntimeError if the connection is not open, or has TLS: the socket alone would be of no use.
+        RuntimeError if the connection is not open, or has TLS: the socket alone would be of no use. If there is no
+        descriptor for it then, that is reported, and the connection closed with that OSError.
         """
         transport = self._open()
         if isinstance(transport, TLSTransport):
@@ -282,9 +298,16 @@ class Conn:
         transport = self._transport
         if transport is None or transport._closing:
             return  # lost meanwhile, which closed() is told
-        # With a number of its own the connection outlives that of the transport.
-        sock = socket.socket(fileno=os.dup(transport.fd))
+        try:
+            # With a number of its own the connection outlives that of the transport.
+            sock = socket.socket(fileno=os.dup(transport.fd))
+        except OSError as exc:
+            self._server.report("a connection can not be detached", exc)
+            self.abort(exc)
+            return
         sock.setblocking(True)
+        if transport._eof:
+            transport._shut_down()  # what it would do next
         self._server.forget(self)
         self._transport = None
         transport.abort()

@@ -23,3 +23,23 @@ async def connect():
     yield make
     for writer in made:
         writer.close()
+
+
+class Reports(list[BaseException]):
+    """The exceptions that the exception handler is told of, and the messages with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def add(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.append(context["exception"])
+        self.messages.append(context["message"])
+
+
+@pytest.fixture
+async def reports():
+    """What the exception handler is told of."""
+    found = Reports()
+    asyncio.get_running_loop().set_exception_handler(found.add)
+    return found

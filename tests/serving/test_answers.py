@@ -14,14 +14,6 @@ TCP = "tcp://127.0.0.1:0"
 WRONG = [1, "text", (b"x", 1), (b"x", Action.NONE, 3), (1, Action.CLOSE), [b"x"]]
 
 
-@pytest.fixture
-async def reports():
-    """What the exception handler is told, by the type of the exception."""
-    found = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context["exception"]))
-    return found
-
-
 async def until(condition):
     async with asyncio.timeout(LIMIT):
         while not condition():
@@ -191,3 +183,4 @@ async def test_a_callback_that_raises(connect, reports, callback, error):
         events.instead.clear()
         assert await other.say(b"y") == b"y"
     assert [type(exc) for exc in reports] == [error]
+    assert f"Events.{callback}() failed" in reports.messages[0]

@@ -1,6 +1,7 @@
 """Whole messages out of a stream, however it is cut."""
 
 import asyncio
+import functools
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from recording import Recording
 
 import epoll_loop
 from epoll_loop import Action, delimiter, length_prefix
+from epoll_loop.serving import framing
 from epoll_loop.serving.framing import Framed
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
@@ -35,9 +37,16 @@ def prefixed(messages):
     return length_prefix(2, "little"), messages, lambda m: len(m).to_bytes(2, "little") + m
 
 
-@given(st.sampled_from([lines, prefixed]), st.lists(st.binary(max_size=40), max_size=20), st.data())
-def test_however_it_is_cut(kind, messages, data):
+@given(st.sampled_from([lines, prefixed]), st.lists(st.binary(max_size=40), max_size=20), st.booleans(), st.data())
+def test_however_it_is_cut(kind, messages, large, data):
+    """Also where a message counts as a large one at once."""
     split, messages, encode = kind(messages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "_SMALL", 0 if large else framing._SMALL)
+        cut(split, messages, encode, data)
+
+
+def cut(split, messages, encode, data):
     stream = b"".join(map(encode, messages))
     found = []
     framed = Framed(lambda conn, message: found.append(message), split)
@@ -46,6 +55,44 @@ def test_however_it_is_cut(kind, messages, data):
         framed(Open(), stream[:size])
         stream = stream[size:]
     assert found == messages
+    assert all(type(message) is bytes for message in found)
+
+
+@pytest.mark.parametrize(
+    ("split", "stream"),
+    [
+        (delimiter(b"\r\n", 1_000_000), bytes(1_000_000) + b"\r\n"),
+        (length_prefix(4, "big", 1_000_000), (1_000_000).to_bytes(4) + bytes(1_000_000)),
+    ],
+    ids=["delimiter", "length"],
+)
+def test_a_large_message_in_small_parts(split, stream):
+    """It is not looked at with each of them, and comes as soon as it is whole. So does what follows it."""
+    calls, found = [], []
+
+    @functools.wraps(split)
+    def counted(data, start):
+        calls.append(len(data))
+        return split(data, start)
+
+    framed = Framed(lambda conn, message: found.append(message), counted)
+    stream += stream[:5000]
+    for start in range(0, len(stream), 1000):
+        assert len(found) == (start >= len(stream) - 5000)
+        framed(Open(), stream[start : start + 1000])
+    assert found == [bytes(1_000_000)]
+    assert len(calls) < 20
+    assert framed.unused() == stream[-5000:]
+    assert framed.unused() == b""
+
+
+def test_an_end_that_was_seen_elsewhere():
+    """In the message before, and half of it at the end of a part."""
+    found = []
+    framed = Framed(lambda conn, message: found.append(message), delimiter(b"ab", 100_000))
+    for part in (b"1ab" + bytes(5000), b"a", b"a", b"b2ab"):
+        framed(Open(), part)
+    assert found == [b"1", bytes(5000) + b"a", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +145,23 @@ async def test_wake_is_no_message(connect):
         assert await client.say(b" done\n", 9) == b"half done"
 
 
+async def test_woken_is_told_apart_from_an_empty_message(connect):
+    class Events(Recording):
+        def woken(self, conn):
+            self.note("woken")
+            return b"woken"
+
+    events = Events()
+    events.framing = delimiter(b"\n")
+    events.instead["data"] = lambda conn, data: b"<%b>" % data
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"\n", 2) == b"<>"
+        events.told[1][1].wake()
+        assert await client.read(5) == b"woken"
+    assert events.names()[2:4] == ["data", "woken"]
+
+
 @pytest.mark.parametrize("make", [lambda: delimiter(b""), lambda: length_prefix(0), lambda: length_prefix(4, "middle")])
 def test_bad_arguments(make):
     with pytest.raises(ValueError):
@@ -130,15 +194,32 @@ async def test_in_the_class_as_the_readme_has_it(connect):
         assert await client.say(b"one two thr", 6) == b"ONETWO"
 
 
-async def test_one_that_does_not_advance(connect):
+@pytest.mark.parametrize("more", [0, 2])
+async def test_one_that_does_not_advance_or_too_far(connect, reports, more):
     events = Recording()
-    events.framing = lambda data, start: (b"", start)
+    events.framing = lambda data, start: (b"", start + more)
     async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
         client = await connect(server.addresses[0])
         client.writer.write(b"x")
         assert await client.rest() == b""
         await events.until(lambda: "closed" in events.names())
-    assert type(events.told[-1][1]) is ValueError
+    assert events.told[-1] == ("closed", reports[0])
+    assert str(reports[0]).startswith("the framing found a message that ends ")
+
+
+@pytest.mark.parametrize("out", [b"message", (1, 2, 3), ("message", "end"), (b"message", None)], ids=repr)
+async def test_one_that_returns_something_else(connect, reports, out):
+    """It is reported, and ends the connection."""
+    events = Recording()
+    events.framing = lambda data, start: out
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"x")
+        assert await client.rest() == b""
+        await events.until(lambda: "closed" in events.names())
+    assert [type(exc) for exc in reports] == [TypeError]
+    assert "framing" in str(reports[0])
+    assert events.told[-1] == ("closed", reports[0])
 
 
 async def test_messages_wait_for_a_peer_that_does_not_read(connect):

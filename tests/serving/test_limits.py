@@ -25,6 +25,20 @@ async def test_an_idle_connection_is_closed(connect):
     assert type(events.told[-1][1]) is TimeoutError
 
 
+async def test_one_that_is_woken_is_idle_all_the_same(connect):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: None
+    async with await epoll_loop.start_serving(events, TCP, idle_timeout=0.05) as server:
+        client = await connect(server.addresses[0])
+        await events.until(lambda: "opened" in events.names())
+        async with asyncio.timeout(LIMIT):
+            while "closed" not in events.names():
+                events.told[1][1].wake()
+                await asyncio.sleep(0.001)
+        assert await client.rest() == b""
+    assert type(events.told[-1][1]) is TimeoutError
+
+
 async def test_one_that_talks_is_not(connect):
     """Each of the answers comes before the time is over, and all together take several times as long."""
     events = Recording()

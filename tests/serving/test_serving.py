@@ -68,41 +68,6 @@ async def test_shutdown_by_action(connect):
         await connect(server.addresses[0])
 
 
-async def test_the_end_of_what_is_written(connect):
-    """All that was queued arrives before it, and what the peer goes on to send is read and no reset."""
-    events = Recording()
-    events.instead["data"] = lambda conn, data: (conn.write(bytes(1_000_000)), conn.write_eof())[0]
-    async with await epoll_loop.start_serving(events, TCP) as server:
-        client = await connect(server.addresses[0])
-        client.writer.write(b"go")
-        assert await client.read(1_000_000) == bytes(1_000_000)
-        assert await client.rest() == b""
-        events.instead["data"] = lambda conn, data: conn.write_eof()  # once more, in vain
-        client.writer.write(b"more")
-        await events.until(lambda: ("data", b"more") in events.told)
-        assert "closed" not in events.names()
-        client.writer.close()
-        await events.until(lambda: "closed" in events.names())
-    assert events.told[-1] == ("closed", None)
-
-
-async def test_detach(connect):
-    """All that was queued arrives before, and the socket is a blocking one."""
-    events = Recording()
-    events.instead["data"] = lambda conn, data: (bytes(1_000_000), Action.DETACH)
-    async with await epoll_loop.start_serving(events, TCP) as server:
-        client = await connect(server.addresses[0])
-        client.writer.write(b"go")
-        assert await client.read(1_000_000) == bytes(1_000_000)
-        await events.until(lambda: "detached" in events.names())
-    sock = events.told[-1][1]
-    assert sock.getblocking()
-    with sock:
-        await asyncio.to_thread(sock.sendall, b"mine")
-    assert await client.rest() == b"mine"
-    assert "closed" not in events.names()
-
-
 async def test_upgrade(connect):
     """The protocol gets what was sniffed, and the server forgets the connection."""
 
@@ -240,36 +205,6 @@ async def test_upgrade_of_one_whose_peer_is_behind(connect):
         assert await client.say(b"ping") == b"ping"
         assert calls == ["pause_writing", "resume_writing"]
         client.writer.close()
-
-
-async def test_detach_with_more_pieces_than_one_system_call_takes(connect):
-    def data(conn, data):
-        for _ in range(3000):
-            conn.write(b"x")
-        return Action.DETACH
-
-    events = Recording()
-    events.instead["data"] = data
-    async with await epoll_loop.start_serving(events, TCP) as server:
-        client = await connect(server.addresses[0])
-        client.writer.write(b"go")
-        assert await client.read(3000) == b"x" * 3000
-        await events.until(lambda: "detached" in events.names())
-        events.told[-1][1].close()
-
-
-async def test_wake_while_it_waits_to_be_detached(connect):
-    events = Recording()
-    events.instead["data"] = lambda conn, data: (bytes(20_000_000), Action.DETACH)
-    async with await epoll_loop.start_serving(events, TCP) as server:
-        client = await connect(server.addresses[0])
-        client.writer.write(b"go")
-        await events.until(lambda: "data" in events.names())
-        events.told[1][1].wake()
-        assert await client.read(20_000_000) == bytes(20_000_000)
-        await events.until(lambda: "detached" in events.names())
-        events.told[-1][1].close()
-    assert events.names().count("data") == 1
 
 
 async def test_addresses_are_known_when_it_has_closed(connect):
