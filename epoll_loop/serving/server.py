@@ -63,7 +63,7 @@ class Serving:
         self._conns: set[Conn] = set()
         self._servers: list[Any] = []
         self._endpoints: set[Endpoint] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._idle_timeout, self._write_timeout = idle_timeout, write_timeout
         self._shutdown_timeout = shutdown_timeout
         self._ending = False
@@ -100,7 +100,7 @@ class Serving:
     def _begin_timers(self) -> None:
         for seconds, look in ((self._idle_timeout, self._look_for_idle), (self._write_timeout, self._look_for_stuck)):
             if seconds is not None:
-                self._every(seconds / _LOOKS, look)
+                self._after(seconds / _LOOKS, look, seconds / _LOOKS)
         if overrides(self.events, "tick"):
             self._tick(1.0)
 
@@ -255,30 +255,18 @@ class Serving:
 
     # What time tells
 
-    def _every(self, seconds: float, look: Callable[[], None]) -> None:
-        def again() -> None:
-            look()
-            self._every(seconds, look)
-
-        self._after(seconds, again)
-
     def _after(self, seconds: float, callback: Callable[..., None], *args: Any) -> None:
-        """Call it once, unless the server has ended until then."""
+        """Call it once, unless the server has ended until then. It is not called for already."""
+        self._timers[callback.__name__] = self.loop.call_later(seconds, callback, *args)
 
-        def due() -> None:
-            self._timers.discard(timer)
-            callback(*args)
-
-        timer = self.loop.call_later(seconds, due)
-        self._timers.add(timer)
-
-    def _look_for_idle(self) -> None:
+    def _look_for_idle(self, seconds: float) -> None:
         for conn in list(self._conns):
             conn.idle = 0 if conn.went() else conn.idle + 1
             if conn.idle > _LOOKS:
                 conn.abort(TimeoutError(f"nothing came or went for {self._idle_timeout} seconds"))
+        self._after(seconds, self._look_for_idle, seconds)
 
-    def _look_for_stuck(self) -> None:
+    def _look_for_stuck(self, seconds: float) -> None:
         for conn in list(self._conns):
             if not conn.waits():
                 conn.stuck = 0
@@ -286,6 +274,7 @@ class Serving:
             conn.stuck += 1
             if conn.stuck > _LOOKS:
                 conn.abort(TimeoutError(f"the peer took nothing for {self._write_timeout} seconds"))
+        self._after(seconds, self._look_for_stuck, seconds)
 
     def _tick(self, seconds: float) -> None:
         delay: float | None = seconds  # the last one, after an exception
@@ -346,7 +335,7 @@ class Serving:
             self._done.set_result(None)
 
     def _cancel_timers(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import socket
 import ssl
+import weakref
 
+import garbage
 import pytest
 import tls
 from recording import LIMIT, Recording
@@ -310,3 +312,35 @@ async def test_tls_on_a_unix_socket(connect, tmp_path):
     async with await epoll_loop.start_serving(Recording(), path, tls=tls.server_context()) as server:
         client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
         assert await client.say(b"x") == b"x"
+
+
+class Ticking(epoll_loop.Events):
+    """Echoes, and keeps nothing."""
+
+    ticks = 0
+
+    def data(self, conn, data):
+        return data
+
+    def tick(self):
+        self.ticks += 1
+        return 0.001
+
+
+async def test_a_server_that_has_ended_is_gone_without_the_collector(connect, tmp_path):
+    addresses = [TCP, f"unix://{tmp_path / 'socket'}", "udp://127.0.0.1:0"]
+
+    async def serve():
+        events = Ticking()
+        async with await epoll_loop.start_serving(events, *addresses, idle_timeout=30, write_timeout=0.01) as server:
+            client = await connect(server.addresses[0])
+            assert await client.say(b"x") == b"x"
+            while events.ticks < 10:  # and the looks for what is stuck
+                await asyncio.sleep(0)
+        assert await client.rest() == b""
+        return weakref.ref(server)
+
+    with garbage.without_collector():
+        server = await serve()
+        garbage.let_go()
+        assert server() is None
