@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from epoll_loop.net.tls import TLS_ENGINE
     from epoll_loop.policy import EventLoopPolicy, install, new_event_loop, run
     from epoll_loop.serving.addresses import Address
-    from epoll_loop.serving.events import Events
+    from epoll_loop.serving.datagrams import Peer
+    from epoll_loop.serving.events import Answer, Events
     from epoll_loop.serving.framing import delimiter, length_prefix
     from epoll_loop.serving.run import serve, start_serving
     from epoll_loop.serving.server import Serving
@@ -28,10 +29,12 @@ __all__ = [
     "TLS_ENGINE",
     "Action",
     "Address",
+    "Answer",
     "Conn",
     "EventLoopPolicy",
     "Events",
     "Loop",
+    "Peer",
     "Serving",
     "delimiter",
     "install",
@@ -49,7 +52,8 @@ _PLACES = {"Loop": "loop", "POLLER": "core.backend", "TLS_ENGINE": "net.tls"}
 _PLACES |= dict.fromkeys(("EventLoopPolicy", "install", "new_event_loop", "run"), "policy")
 _PLACES |= dict.fromkeys(("serve", "start_serving"), "serving.run")
 _PLACES |= dict.fromkeys(("delimiter", "length_prefix"), "serving.framing")
-_PLACES |= {"Address": "serving.addresses", "Events": "serving.events", "Serving": "serving.server"}
+_PLACES |= dict.fromkeys(("Answer", "Events"), "serving.events")
+_PLACES |= {"Address": "serving.addresses", "Peer": "serving.datagrams", "Serving": "serving.server"}
 _PLACES |= dict.fromkeys(("Action", "Conn"), "transports.conn")
 
 
