@@ -35,7 +35,7 @@ cdef class Conn:
     cpdef pause_writing(self)
     @cython.locals(rest=bint)
     cpdef resume_writing(self)
-    cdef bint _takes(self) except -1
+    cdef bint _takes(self)
     cpdef connection_lost(self, exc)
     cpdef answer(self, out, name)
     @cython.locals(transport=StreamTransport)

@@ -178,9 +178,9 @@ class Conn:
             self._server.shutdown()
 
     def write(self, data: Any) -> None:
-        """Send bytes with this iteration, in order; in vain if it is not open. In the loop's thread only.
+        """Send bytes with this iteration, in order. In the loop's thread only.
 
-        TypeError if it is not bytes-like, RuntimeError after `write_eof()`.
+        TypeError if it is not bytes-like, RuntimeError after `write_eof()`. In vain if the connection is gone.
         """
         transport = self._transport
         if transport is None:

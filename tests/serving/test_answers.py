@@ -142,6 +142,34 @@ async def test_what_pre_write_returns_is_ignored(connect, reports):
     assert not reports
 
 
+async def test_pre_write_that_raises(connect, reports):
+    """The write raises it, and so the callback does."""
+
+    class Events(Recording):
+        def pre_write(self):
+            raise errors.pop()
+
+    errors = [ZeroDivisionError(), ZeroDivisionError()]
+    events = Events()
+    async with await epoll_loop.start_serving(events, TCP, "udp://127.0.0.1:0") as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"x")
+        assert await client.rest() == b""
+        await events.until(lambda: "closed" in events.names())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"x", server.addresses[1])
+            await until(lambda: len(reports) == 2)
+        events.instead["data"] = lambda conn, data: None
+        client = await connect(server.addresses[0])
+        client.writer.write(b"y")
+        await events.until(lambda: ("data", b"y") in events.told)
+    assert not errors
+    assert [message.partition("Events.")[2] for message in reports.messages] == [
+        "data() failed.",
+        "data() failed for a datagram",
+    ]
+
+
 @pytest.mark.parametrize("out", ["soon", b"x", float("nan"), -1, True, (1, 2)], ids=repr)
 async def test_what_tick_may_not_return(reports, out):
     """It is reported, and the server is as it was."""

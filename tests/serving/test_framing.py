@@ -113,6 +113,24 @@ async def test_a_message_that_is_too_long(connect, split, data):
     assert type(events.told[-1][1]) is ValueError
 
 
+def test_one_that_is_too_long_in_small_parts():
+    """It is noticed when there are as many bytes as no message has."""
+
+    class Closing(Open):
+        error = None
+
+        def close(self, error):
+            self.error = error
+
+    conn = Closing()
+    framed = Framed(lambda conn, message: None, delimiter(b"\r\n", 10_000))
+    for _ in range(10_001):
+        framed(conn, b"x")
+        assert conn.error is None
+    framed(conn, b"x")
+    assert type(conn.error) is ValueError
+
+
 async def test_the_longest_message(connect):
     events = Recording()
     events.framing = delimiter(b"\n", limit=10)
