@@ -87,6 +87,10 @@ class Endpoint(asyncio.DatagramProtocol):
             self.server.report(f"Events.{name}() failed for a datagram", exc)
 
     def _answer(self, peer: Peer, out: Any, name: str) -> None:
+        if type(out) is bytes:
+            if out:
+                self.send(out, peer.remote_address)
+            return
         data, action = parts_of(out, name)
         if action is not Action.NONE and action is not Action.SHUTDOWN:
             raise TypeError(f"Events.{name}() returned {action} for a datagram, which has no connection")
