@@ -283,7 +283,7 @@ class Serving:
             found, action = out if type(out) is tuple and len(out) == 2 else (out, None)
             if found is not None and not (type(found) in (int, float) and found >= 0):
                 raise ValueError(f"Events.tick() returned {out!r}, not seconds, (seconds, Action) or None")
-            delay = found
+            delay = None if found is None else float(found)
             self._do(action, "tick")
         except (SystemExit, KeyboardInterrupt):
             raise
