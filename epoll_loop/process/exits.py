@@ -27,17 +27,17 @@ class ExitWatch:
     RuntimeError where there is neither a pidfd nor a thread left.
     """
 
-    def __init__(self, loop: Reactor, process: subprocess.Popen[bytes], exited: Callable[[], Any]) -> None:
+    def __init__(self, loop: Reactor, pid: int, exited: Callable[[], Any]) -> None:
         self._loop = loop
         self._pidfd = -1
         try:
-            self._pidfd = kernel.pidfd_open(process.pid)
+            self._pidfd = kernel.pidfd_open(pid)
             loop.add_reader(self._pidfd, exited)
         except (ImportError, OSError):  # ImportError: no name for it, and no ctypes
             # An old kernel or another one, a sandbox, no descriptor left; ESRCH where SIGCHLD is ignored.
             self.close()
-            name = f"asyncio-waitpid-{process.pid}"
-            args = loop, process.pid, exited, contextvars.copy_context()
+            name = f"asyncio-waitpid-{pid}"
+            args = loop, pid, exited, contextvars.copy_context()
             threading.Thread(target=_wait, args=args, name=name, daemon=True).start()
 
     def close(self) -> None:

@@ -83,7 +83,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._pending_calls: list[tuple[Any, ...]] | None = []
         files = enumerate((process.stdin, process.stdout, process.stderr))
         self._pipes = {fd: PipeProtocol(self, fd, file) for fd, file in files if file is not None}
-        self._exit_watch = ExitWatch(loop, process, self._exited)
+        self._exit_watch = ExitWatch(loop, process.pid, self._exited)
         self._proc = process
         self._closed = False
 

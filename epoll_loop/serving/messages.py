@@ -116,27 +116,28 @@ class Messages:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))
         return self._sock.sendmsg([data], [rights])
 
-    def read(self) -> None:
-        """Read what has come."""
+    def read(self) -> bool:
+        """Read what has come, and return whether there may be more."""
         for _ in range(_BUDGET):
             if self._sock.fileno() < 0:
-                return
+                return False
             try:
                 data, fds, _, _ = socket.recv_fds(self._sock, self._size - len(self._input), 1, _CLOEXEC)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 data, fds = b"", []
             if not data:
                 self.close()
                 self._lost()
-                return
+                return False
             self._input += data
             self._fds += fds
             if len(self._input) == _HEADER.size:
                 self._size += _HEADER.unpack(self._input)[2]
             if len(self._input) == self._size:
                 self._whole()
+        return True
 
     def _whole(self) -> None:
         kind, number, _ = _HEADER.unpack_from(self._input)

@@ -16,6 +16,7 @@ from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-def
 from typing import Any
 
 from epoll_loop.loop import Loop
+from epoll_loop.process.exits import ExitWatch
 from epoll_loop.serving.job import Job, on_sigterm
 from epoll_loop.serving.messages import Kind, Messages
 from epoll_loop.serving.server import Serving
@@ -41,24 +42,30 @@ class Process:
     """What the parent has of a worker. `place` is told of it; see `workers.Place`."""
 
     def __init__(self, loop: Any, payload: bytes, index: int, sockets: list[list[socket.socket]], place: Any) -> None:
-        self._loop = loop
         self._place = place
         self._error: BaseException | None = None
+        self._over = False
         ours, theirs = socket.socketpair()
+        self._messages = Messages(loop, ours, place.taken)
+        arguments = (payload, index, sockets, theirs)
+        self._process = _SPAWN.Process(target=_main, args=arguments, name=f"epoll_loop-{index}")
         try:
-            arguments = (payload, index, sockets, theirs)
-            self._process = _SPAWN.Process(target=_main, args=arguments, name=f"epoll_loop-{index}")
             with _interrupts_later():
                 self._process.start()
+            self._messages.start(self._received, place.leaves)
+            assert self._process.pid is not None
+            # Not by its sentinel, which a process that the worker has forked holds open.
+            self._watch = ExitWatch(loop, self._process.pid, self._exited)
         except BaseException:
-            ours.close()
+            self._messages.close()
+            if self._process.pid is not None:
+                self._process.kill()
+                self._process.join()
+                self._process.close()
             raise
         finally:
             for sock in (theirs, *(sock for each in sockets for sock in each)):
                 sock.close()
-        self._messages = Messages(loop, ours, place.taken)
-        self._messages.start(self._received, place.leaves)
-        loop.add_reader(self._process.sentinel, self._exited)
 
     def hand(self, index: int, sock: socket.socket) -> None:
         """Hand a connection over."""
@@ -89,11 +96,15 @@ class Process:
             self._place.leaves()
             self.drain()
         elif kind is Kind.FAILED:
-            self._error = pickle.loads(payload)
+            self._error = _unpickled_error(payload)
 
     def _exited(self) -> None:
-        self._loop.remove_reader(self._process.sentinel)
-        self._messages.read()  # its last words
+        if self._over:
+            return
+        self._over = True
+        self._watch.close()
+        while self._messages.read():  # its last words
+            pass
         self._messages.close()
         self._process.join()
         code, pid = self._process.exitcode or 0, self._process.pid
@@ -202,11 +213,21 @@ class _Owner:
 
 
 def _pickled_error(exc: Exception) -> bytes:
-    """The exception, with its traceback as its cause, as text; RuntimeError in place of one that can not be pickled."""
+    """The exception, with its traceback as its cause, as text; and what is in its place where it can not be had."""
     remote = functools.partial(ExceptionWithTraceback, tb=exc.__traceback__)
+    instead = pickle.dumps(remote(RuntimeError(f"{type(exc).__name__}: {exc}")))
     try:
         data = pickle.dumps(remote(exc))
-        pickle.loads(data)
     except Exception:
-        return pickle.dumps(remote(RuntimeError(f"{type(exc).__name__}: {exc}")))
-    return data
+        data = instead
+    return pickle.dumps((data, instead))
+
+
+def _unpickled_error(payload: bytes) -> BaseException:
+    data, instead = pickle.loads(payload)
+    error: BaseException
+    try:
+        error = pickle.loads(data)
+    except Exception:  # it may need what is in the worker alone
+        error = pickle.loads(instead)
+    return error
