@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -37,14 +38,14 @@ class Place:
         self.connections = 0
         """How many it has, of those that were handed to it."""
         self._ready = self._leaves = False
-        self._began = 0.0
+        self._since = math.inf  # when the worker was ready
         self._delay = _FIRST_DELAY
+        self._limit: asyncio.TimerHandle | None = None  # to the end of one that leaves
 
-    def begin(self, worker: Process | Thread, now: float) -> None:
+    def begin(self, worker: Process | Thread) -> None:
         """A worker was started."""
         self.worker = worker
         self._leaves = False
-        self._began = now
 
     def takes(self) -> bool:
         """Return whether there is a worker that takes connections."""
@@ -56,10 +57,17 @@ class Place:
         self.connections += 1
         self.worker.hand(index, sock)
 
+    def kill(self) -> None:
+        """End the worker by force, if there is one."""
+        if self.worker is not None:
+            logger.error("worker %d did not end in time", self.index)
+            self.worker.kill()  # a thread is left behind
+
     def delay(self, now: float) -> float:
         """Return after how many seconds the next worker is to begin."""
-        if now - self._began >= _LAST_DELAY:
+        if now - self._since >= _LAST_DELAY:
             self._delay = _FIRST_DELAY
+        self._since = math.inf
         delay, self._delay = self._delay, min(2 * self._delay, _LAST_DELAY)
         return delay
 
@@ -68,11 +76,14 @@ class Place:
     def ready(self) -> None:
         """It serves."""
         self._ready = True
+        self._since = self._owner.loop.time()
         self._owner.ready()
 
     def leaves(self) -> None:
-        """It takes no more connections."""
+        """It takes no more connections, and has as long to end as all have at a shutdown."""
         self._leaves = True
+        if self._limit is None:
+            self._limit = self._owner.loop.call_later(self._owner.patience, self.kill)
 
     def taken(self) -> None:
         """It has taken all that was handed to it."""
@@ -91,6 +102,9 @@ class Place:
         self.worker = None
         self.connections = 0
         self._ready = False
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
         self._owner.ended(self, how, error)
 
     def is_ready(self) -> bool:
@@ -102,22 +116,23 @@ class Workers:
     """The parent of all."""
 
     def __init__(self, loops: int, balance: str, shutdown_timeout: float) -> None:
-        self._loop: Any = asyncio.get_running_loop()
-        self._timeout = shutdown_timeout
+        self.loop: Any = asyncio.get_running_loop()
+        self.patience = shutdown_timeout + _GRACE
+        """Seconds in which a worker has to end."""
         self._places = [Place(self, index) for index in range(loops)]
         self._bound: list[Accepted] = []
-        self.accepting = Accepting(self._loop, self._places, balance)
+        self.accepting = Accepting(self.loop, self._places, balance)
         self._apart = balance == RANDOM
         self._make: Callable[..., Process | Thread]
-        self._serving = self._loop.create_future()  # all of them, for the first time
+        self._serving = self.loop.create_future()  # all of them, for the first time
         self._up = False  # since then
         self._over = asyncio.Event()  # shutdown() was called
-        self._ended = self._loop.create_future()  # after that, the last of them
+        self._ended = self.loop.create_future()  # after that, the last of them
 
     async def bind(self, addresses: list[Address]) -> list[Any]:
         """Return where they are bound."""
         for address in addresses:
-            self._bound.append(await bind(self._loop, address, len(self._places), self._apart))
+            self._bound.append(await bind(self.loop, address, len(self._places), self._apart))
         return [bound.name for bound in self._bound]
 
     async def run(self, make: Callable[..., Process | Thread], backlog: int) -> None:
@@ -151,15 +166,13 @@ class Workers:
     async def end(self) -> None:
         """End all, those by force that take longer than is left to them."""
         self.shutdown()
-        await asyncio.wait([self._ended], timeout=self._timeout + _GRACE)
+        await asyncio.wait([self._ended], timeout=self.patience)
 
     def kill(self) -> None:
         """End what is left."""
         self._close()
         for place in self._places:
-            if place.worker is not None:  # a thread is left behind
-                logger.error("worker %d did not end in time", place.index)
-                place.worker.kill()
+            place.kill()
 
     def _close(self) -> None:
         self.accepting.stop()
@@ -173,7 +186,7 @@ class Workers:
         sockets: list[list[socket.socket]] = []
         try:
             sockets.extend(bound.for_worker(place.index) for bound in self._bound)
-            place.begin(self._make(place.index, sockets, place), self._loop.time())
+            place.begin(self._make(place.index, sockets, place))
         except Exception as exc:
             for sock in (sock for each in sockets for sock in each):
                 sock.close()
@@ -195,9 +208,9 @@ class Workers:
         if self._over.is_set():
             self._settle()
         elif self._up:
-            delay = place.delay(self._loop.time())
+            delay = place.delay(self.loop.time())
             logger.warning("worker %d: %s; the next one begins in %g s", place.index, how, delay, exc_info=error)
-            self._loop.call_later(delay, self._start, place)
+            self.loop.call_later(delay, self._start, place)
         elif not self._serving.done():
             self._serving.set_exception(error or RuntimeError(f"worker {place.index} did not serve: {how}"))
 

@@ -109,7 +109,7 @@ class Program:
 
     def next_worker(self):
         """Wait for a worker to serve, and return its line."""
-        line = self.line()
+        line = next(line for line in iter(self.line, None) if "fails" not in line)
         self.serves(line)
         return line
 
@@ -117,7 +117,12 @@ class Program:
         assert "index" in line, line
         self.served[line["index"]] = line
         self.addresses = line["addresses"]
-        self.pidfds[line["pid"]] = os.pidfd_open(line["pid"])
+        self.has(line["pid"])
+
+    def has(self, pid):
+        """One of its processes, which are all the same for threads."""
+        if pid not in self.pidfds:
+            self.pidfds[pid] = os.pidfd_open(pid)
 
     def ready(self):
         """Wait for all of them, and for the parent to know."""
@@ -155,8 +160,9 @@ class Program:
         signal.pidfd_send_signal(self.pidfds[self.served[index]["pid"]], number)
 
     def is_over(self, how="ended"):
-        """Wait for the end, and see that nothing is left."""
-        assert self.line() == {"over": how, "descriptors": 0, "children": 0}
+        """Wait for the end, and see that nothing is left. Workers may begin, and fail, until then."""
+        line = next(line for line in iter(self.line, None) if "over" in line)
+        assert line == {"over": how, "descriptors": 0, "children": 0}
         assert self.process.wait(LIMIT) == 0
         self.until_gone()
 

@@ -8,13 +8,18 @@ import logging
 import multiprocessing.resource_tracker
 import os
 import signal
+import socket
 import ssl
 import sys
+import threading
 from pathlib import Path
+from typing import NoReturn
 
 import epoll_loop
 from epoll_loop import Action
+from epoll_loop.serving.run import _serve_many
 
+HERE = threading.local()  # the server of this thread
 SIZE = 20_000_000  # more than the kernel takes while nobody reads
 
 
@@ -22,16 +27,22 @@ def say(**what):
     os.write(1, f"{json.dumps(what)}\n".encode())  # in one piece, beside the other processes
 
 
-def fail(folder):
-    """The first two workers start, the next two do not, each in a way of its own, and all others do."""
+def starts(folder):
+    """How many workers have started until now."""
     with Path(folder, "starts").open("a+") as file:
         file.write("x")
         file.seek(0)
-        count = len(file.read())
-    if count == 3:
-        raise ZeroDivisionError("start 3")
-    if count == 4:
-        os._exit(7)
+        return len(file.read())
+
+
+def zombies():
+    """How many of the children have ended, and were not waited for: one, or none."""
+    return int(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
+
+
+def hang() -> NoReturn:
+    while True:
+        signal.pause()
 
 
 class Up(logging.Handler):
@@ -59,38 +70,66 @@ class Served(epoll_loop.Events):
 
     def __init__(self, folder=None, start=None):
         self.folder, self.start = folder, start
+        self.stays = False
 
     def serving(self, server):
-        self.server = server
+        HERE.server = server
         if self.start == "raise":
             raise ZeroDivisionError("in serving()")
         if self.start == "exit":
             os._exit(3)
         if self.start == "shutdown":
             return Action.SHUTDOWN
-        if self.start == "twice":
-            fail(self.folder)
+        if self.start == "late":
+            say(starts=server.loop_index, pid=os.getpid(), addresses=server.addresses)
+            with socket.socket(socket.AF_UNIX) as gate:
+                gate.connect(f"{self.folder}/gate")
+                gate.recv(1)
+        if self.start in ("twice", "ever"):
+            self.fail(starts(self.folder) - 2)
         return None
 
+    def fail(self, number):
+        """The first two workers start, and the next two do not, or none ever again; there are two ways to fail."""
+        if number > 0 and (number <= 2 or self.start == "ever"):
+            say(fails=number)
+            if number % 2:
+                raise ZeroDivisionError(f"failure {number}")
+            os._exit(7)
+
     def tick(self):
-        say(index=self.server.loop_index, pid=os.getpid(), addresses=self.server.addresses, loops=self.server.loops)
+        server = HERE.server
+        say(index=server.loop_index, pid=os.getpid(), addresses=server.addresses, loops=server.loops)
 
     def opened(self, conn):
-        return bytes([self.server.loop_index])
+        return bytes([HERE.server.loop_index])
+
+    def closed(self, conn, error):
+        if self.stays:
+            hang()
 
     def data(self, conn, data):
         match bytes(data):
             case b"big":
                 return bytes(SIZE)
             case b"hang":
-                say(hangs=self.server.loop_index)
-                while True:
-                    signal.pause()
+                say(hangs=HERE.server.loop_index)
+                hang()
+            case b"stay":
+                self.stays = True
+                return b"!"
+            case b"exit":
+                raise SystemExit
+            case b"fork":
+                if (pid := os.fork()) == 0:
+                    hang()
+                say(forked=pid)
+                return b"!"
             case b"end":
                 return b"!", Action.SHUTDOWN
             case _:
                 datagram = not isinstance(conn, epoll_loop.Conn)
-                return bytes([self.server.loop_index]) + data if datagram else data
+                return bytes([HERE.server.loop_index]) + data if datagram else data
 
 
 def context():
@@ -100,20 +139,24 @@ def context():
     return made
 
 
-def main(addresses, loops, balance, folder=None, start=None, tls=False, **options):
+def main(addresses, loops, balance, threads=False, folder=None, start=None, tls=False, **options):
+    """Serve in threads or in processes, whatever this Python has for it."""
     multiprocessing.resource_tracker.ensure_running()  # which stays until the program ends
     before = len(os.listdir("/proc/self/fd"))
     how = "ended"
+    events = Served(folder, start)
+    options["tls"] = context if tls else None
     try:
-        epoll_loop.serve(
-            Served(folder, start), *addresses, loops=loops, balance=balance, tls=context if tls else None, **options
-        )
+        if loops == 1:
+            epoll_loop.serve(events, *addresses, **options)
+        else:
+            _serve_many(events, addresses, loops, balance, options, threads)
     except KeyboardInterrupt:
         how = "KeyboardInterrupt"
     except Exception as exc:
         how = f"{type(exc).__name__}: {exc}"
     left = len(os.listdir("/proc/self/fd")) - before
-    say(over=how, descriptors=left, children=len(multiprocessing.active_children()))
+    say(over=how, descriptors=left, children=zombies() + len(multiprocessing.active_children()))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
 """serve() on many loops in processes: who gets what, and what becomes of it when one of them ends."""
 
-import collections
+import contextlib
 import os
-import random
 import re
 import signal
 import socket
-import ssl
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import programs
 import pytest
 import tls
-from many import ROOT, TCP, Client, Program
+from many import TCP, Client, Program
 from recording import LIMIT
 
-import epoll_loop
 from epoll_loop.serving.workers import Place
 
 pytestmark = [
@@ -25,61 +21,6 @@ pytestmark = [
 ]
 
 BALANCES = ["random", "round-robin", "least-connections"]
-MANY = 10_000
-ROUND = 50  # that many connect before the first is waited for
-
-
-def distribute(program, count):
-    """How many of so many connections come to each worker; each is closed before the next round."""
-    counts = collections.Counter()
-    for _ in range(count // ROUND):
-        clients = [Client(program.addresses[0]) for _ in range(ROUND)]
-        for client in clients:
-            counts[client.arrive().index] += 1
-            client.close()
-    return counts
-
-
-def test_random(tmp_path):
-    """It is the kernel's, and all that it promises is that none is left out in the long run."""
-    with Program(tmp_path, loops=4) as program:
-        counts = distribute(program.ready(), MANY)
-        assert sorted(counts) == [0, 1, 2, 3]
-        assert counts.total() == MANY
-
-
-def test_round_robin(tmp_path):
-    with Program(tmp_path, loops=4, balance="round-robin") as program:
-        assert distribute(program.ready(), MANY) == dict.fromkeys(range(4), MANY // 4)
-
-
-def test_least_connections(tmp_path):
-    """Again and again most of the clients go, of one worker more than of the other; those that come make it good.
-
-    One of each stays, to tell when its worker has noticed the end of the others.
-    """
-    dice = random.Random(1)
-    with Program(tmp_path, loops=4, balance="least-connections") as program:
-        program.ready()
-        kept = []
-        for _ in range(MANY // 400):
-            for _ in range(400 // ROUND):
-                clients = [Client(program.addresses[0]) for _ in range(ROUND)]
-                kept += [client.arrive() for client in clients]
-            counts = collections.Counter(client.index for client in kept)
-            assert sorted(counts) == [0, 1, 2, 3]
-            assert max(counts.values()) - min(counts.values()) <= 1, counts
-            unlucky = dice.randrange(4)
-            first = {client.index: client for client in reversed(kept)}
-            stay = [client for client in kept if client.index != unlucky and dice.random() < 0.2 * client.index]
-            stay += set(first.values()) - set(stay)
-            for client in set(kept) - set(stay):
-                client.close()
-            for client in first.values():
-                client.notice()
-            kept = stay
-        for client in kept:
-            client.close()
 
 
 @pytest.mark.parametrize("balance", ["random", "round-robin"])
@@ -141,7 +82,7 @@ def test_tls_in_each_worker(tmp_path, monkeypatch, balance):
         program.is_over()
 
 
-@pytest.mark.parametrize("balance", ["random", "round-robin"])
+@pytest.mark.parametrize("balance", BALANCES)
 def test_a_worker_is_killed(tmp_path, balance):
     """Its connections end, the others go on, and the next worker serves in its place."""
     with Program(tmp_path, balance=balance) as program:
@@ -161,15 +102,20 @@ def test_a_worker_is_killed(tmp_path, balance):
         assert program.log().count(f"worker 0: its process {old} has ended with signal 9 (Killed)") == 1
 
 
-def test_the_count_of_a_killed_worker_begins_again(tmp_path):
-    with Program(tmp_path, balance="least-connections") as program:
+def test_one_that_is_killed_and_has_forked(tmp_path):
+    """What it has forked has all that it had open, besides the connection to its parent."""
+    with Program(tmp_path, balance="round-robin") as program:
         program.ready()
-        for _ in range(20):
-            program.client()
+        client = program.client_of(0)
+        assert client.say(b"fork") == b"!"
+        forked = program.line()["forked"]
+        program.has(forked)
         program.kill(0)
         assert program.next_worker()["index"] == 0
-        program.client_of(0)  # when it is ready
-        assert [program.client().index for _ in range(8)] == [0] * 8
+        assert program.client_of(0).say(b"hello") == b"hello"
+        signal.pidfd_send_signal(program.pidfds[forked], signal.SIGKILL)
+        program.process.terminate()
+        program.is_over()
 
 
 def test_one_that_is_asked_to_end_is_replaced(tmp_path):
@@ -188,9 +134,23 @@ def test_one_that_is_asked_to_end_is_replaced(tmp_path):
         assert program.log().count("has ended with exit code 0") == 1
 
 
-def test_a_worker_that_can_not_start_again_is_tried_again(tmp_path):
+def test_one_that_hangs_when_it_is_asked_to_end_is_killed(tmp_path):
+    with Program(tmp_path, balance="round-robin", shutdown_timeout=0) as program:
+        program.ready()
+        first, second = program.clients_of_all()
+        assert first.say(b"stay") == b"!"
+        program.kill(0, signal.SIGTERM)
+        assert program.next_worker()["index"] == 0
+        assert second.say(b"untouched") == b"untouched"
+        program.process.terminate()
+        program.is_over()
+        assert "worker 0 did not end in time" in program.log()
+
+
+@pytest.mark.parametrize("balance", ["random", "least-connections"])
+def test_a_worker_that_can_not_start_again_is_tried_again(tmp_path, balance):
     """It goes wrong in two ways: each is told of once, and the others serve."""
-    with Program(tmp_path, folder=str(tmp_path), start="twice") as program:
+    with Program(tmp_path, balance=balance, folder=str(tmp_path), start="twice") as program:
         program.ready()
         second = program.client_of(1)
         program.kill(0)
@@ -202,28 +162,35 @@ def test_a_worker_that_can_not_start_again_is_tried_again(tmp_path):
         log = program.log()
         assert log.count("the next one begins in") == 3
         assert [log.count(text) for text in ("signal 9", "exit code 1", "exit code 7")] == [1, 1, 1]
-        assert log.count("ZeroDivisionError: start 3") >= 1
+        assert log.count("ZeroDivisionError: failure 1") >= 1
+
+
+def test_a_worker_that_can_never_start_again(tmp_path):
+    """Then the others serve, until the end."""
+    with Program(tmp_path, balance="round-robin", folder=str(tmp_path), start="ever") as program:
+        program.ready()
+        second = program.client_of(1)
+        program.kill(0)
+        assert [program.line() for _ in range(3)] == [{"fails": number} for number in (1, 2, 3)]
+        assert second.say(b"untouched") == b"untouched"
+        assert [program.client().index for _ in range(4)] == [1] * 4
+        program.process.terminate()
+        program.is_over()
+        assert re.findall(r"the next one begins in ([\d.]+) s", program.log())[:3] == ["0.1", "0.2", "0.4"]
 
 
 def test_the_delay_grows_until_one_has_served_for_a_while():
-    place = Place(None, 0)
-    delays = []
-    for _ in range(8):
-        place.begin(None, 100)
-        delays.append(place.delay(100.5))
+    """However long those take that do not serve in the end."""
+    now = 0.0
+    place = Place(SimpleNamespace(loop=SimpleNamespace(time=lambda: now), ready=lambda: None), 0)
+    place.ready()
+    delays = [place.delay(4.9)] + [place.delay(100 * number) for number in range(1, 8)]
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
-    place.begin(None, 100)
-    assert place.delay(105) == 0.1
-
-
-@pytest.mark.parametrize(("start", "text"), [("raise", "ZeroDivisionError: in serving()"), ("exit", "exit code 3")])
-def test_workers_that_can_not_start(tmp_path, start, text):
-    with Program(tmp_path, start=start) as program:
-        line = program.line()
-        assert text in line.pop("over")
-        assert line == {"descriptors": 0, "children": 0}
-        assert program.process.wait(LIMIT) == 0
-        assert "the next one begins" not in program.log()
+    now = 1000.0
+    place.ready()
+    assert place.delay(1004.9) == 5
+    place.ready()
+    assert place.delay(1005.0) == 0.1
 
 
 @pytest.mark.parametrize("loops", [1, 2])
@@ -261,6 +228,43 @@ def test_a_signal_has_all_sent(tmp_path, number, how):
             Client(program.addresses[0])
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_sigterm_while_they_start(tmp_path, waits):
+    """Those that start in time end in good order, and the others are killed."""
+    with socket.socket(socket.AF_UNIX) as gate, contextlib.ExitStack() as ends:
+        gate.bind(str(tmp_path / "gate"))
+        gate.listen()
+        gate.settimeout(LIMIT)
+        options = {"folder": str(tmp_path), "start": "late", "shutdown_timeout": LIMIT if waits else 0}
+        with Program(tmp_path, balance="round-robin", **options) as program:
+            for _ in range(2):
+                line = program.line()
+                program.has(line["pid"])
+                ends.enter_context(gate.accept()[0])
+            client = Client(line["addresses"][0])
+            program.process.terminate()
+            assert client.rest() == 0
+            client.close()
+            if waits:
+                ends.close()
+            program.is_over()
+            assert program.log().count("did not end in time") == (0 if waits else 2)
+
+
+def test_a_second_sigterm_changes_nothing(tmp_path):
+    with Program(tmp_path, balance="round-robin") as program:
+        program.ready()
+        first, second = program.clients_of_all()
+        first.sock.sendall(b"big")
+        begun = len(first.sock.recv(1))
+        program.process.terminate()
+        assert second.rest() == 0
+        program.process.terminate()
+        assert begun + first.rest() == programs.SIZE
+        program.is_over()
+        assert program.log() == ""
+
+
 def test_an_interrupt_of_the_whole_terminal(tmp_path):
     """The workers leave it to the parent."""
     with Program(tmp_path) as program:
@@ -284,13 +288,14 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path):
         assert "worker 1 did not end in time" in program.log()
 
 
-def test_a_second_interrupt_waits_for_nobody(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_an_interrupt_after_it_waits_for_nobody(tmp_path, number):
     with Program(tmp_path, shutdown_timeout=1000) as program:
         program.ready()
         first, second = program.clients_of_all()
         second.sock.sendall(b"hang")
         assert program.line() == {"hangs": 1}
-        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(number)
         assert first.rest() == 0
         program.process.send_signal(signal.SIGINT)
         program.is_over("KeyboardInterrupt")
@@ -308,88 +313,3 @@ def test_the_parent_is_killed(tmp_path, balance):
         assert begun + first.rest() == programs.SIZE
         assert second.rest() == 0
         program.until_gone()
-
-
-class Unpicklable(epoll_loop.Events):
-    def __init__(self):
-        self.what = lambda: None
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
-        ({"loops": 0}, ValueError, "loops is a number from 1 on, not 0"),
-        ({"loops": -1}, ValueError, "not -1"),
-        ({"loops": True}, ValueError, "not True"),
-        ({"loops": "2"}, ValueError, "not '2'"),
-        ({"loops": 2, "balance": "fair"}, ValueError, "balance is one of random, .*, not 'fair'"),
-        ({"loops": 1, "balance": "fair"}, ValueError, "balance is one of random, .*, not 'fair'"),
-        ({"loops": 2, "events": Unpicklable()}, TypeError, "is pickled, and .*Unpicklable.* can not be"),
-        ({"loops": 2, "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, TypeError, "tls is a function that returns one"),
-        ({"loops": 2, "addresses": []}, ValueError, "no address to serve"),
-        ({"loops": 2, "addresses": [TCP, "http://127.0.0.1:1"]}, ValueError, "begins with none of"),
-        ({"loops": 2, "addresses": [TCP, "unix:///nonexistent/folder/socket"]}, OSError, "No such file"),
-        ({"loops": 2, "unknown": 1}, TypeError, "unknown"),
-    ],
-)
-def test_bad_arguments(options, error, text):
-    """Before anything is started."""
-    options = {"addresses": [TCP], "events": epoll_loop.Events(), **options}
-    with pytest.raises(error, match=text):
-        epoll_loop.serve(options.pop("events"), *options.pop("addresses"), **options)
-
-
-@pytest.mark.parametrize("balance", BALANCES)
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_a_busy_port(balance, kind):
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        if kind == socket.SOCK_STREAM:
-            sock.listen()
-        scheme = "tcp" if kind == socket.SOCK_STREAM else "udp"
-        with pytest.raises(OSError, match="in use"):
-            epoll_loop.serve(
-                epoll_loop.Events(), f"{scheme}://127.0.0.1:{sock.getsockname()[1]}", loops=2, balance=balance
-            )
-
-
-SERVES = """
-import epoll_loop
-class Mine(epoll_loop.Events):
-    pass
-epoll_loop.serve(Mine(), "tcp://127.0.0.1:0", loops=2)
-"""
-
-
-def run(*command):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LIMIT, env=env)
-
-
-def test_events_that_are_nowhere_to_be_imported():
-    done = run("-c", SERVES)
-    assert done.returncode == 1
-    assert "TypeError: what many processes serve is imported by each of them: " in done.stderr.splitlines()[-1]
-
-
-def test_a_program_that_serves_when_it_is_imported(tmp_path):
-    """Without `if __name__ == "__main__"`: multiprocessing says so, and it ends."""
-    file = tmp_path / "program.py"
-    file.write_text(SERVES)
-    done = run(file)
-    assert done.returncode == 1
-    assert "if __name__ == '__main__':" in done.stderr
-    assert re.search(r"RuntimeError: worker [01] did not serve", done.stderr)
-
-
-def test_one_loop_has_no_need_of_multiprocessing():
-    program = """
-import sys, epoll_loop
-class Once(epoll_loop.Events):
-    def tick(self):
-        return 0, epoll_loop.Action.SHUTDOWN
-epoll_loop.serve(Once(), "tcp://127.0.0.1:0")
-print("multiprocessing" in sys.modules)
-"""
-    done = run("-c", program)
-    assert (done.stdout, done.stderr) == ("False\n", "")
