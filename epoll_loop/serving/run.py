@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import operator
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from epoll_loop.loop import Loop
 from epoll_loop.serving.addresses import parse_all
 from epoll_loop.serving.balance import BALANCES
+from epoll_loop.serving.events import Events, check
 from epoll_loop.serving.job import on_sigterm
 from epoll_loop.serving.server import Serving
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from epoll_loop.serving.addresses import Address
-    from epoll_loop.serving.events import Events
 
 
 async def start_serving(
@@ -39,6 +40,7 @@ async def start_serving(
     `Serving.shutdown()` gives the connections to take what is queued. ValueError for a bad argument, OSError for an
     address that cannot be had: then nothing is left open.
     """
+    _check(events, backlog, idle_timeout, write_timeout, shutdown_timeout)
     server = Serving(events, idle_timeout=idle_timeout, write_timeout=write_timeout, shutdown_timeout=shutdown_timeout)
     await server.start(parse_all(addresses, tls), backlog)
     return server
@@ -52,8 +54,11 @@ def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: st
     With `balance` "random" the kernel distributes the connections, see SO_REUSEPORT of socket(7), and of a Unix address
     whoever is first has them. "round-robin" hands them out in turn, and "least-connections" to the one with the fewest.
 
-    RuntimeError if a loop runs in this thread. After KeyboardInterrupt the connections of a single loop are dropped;
-    many loops end as at SIGTERM.
+    ValueError and OSError are those of `start_serving()`, TypeError is for what other processes cannot have, and
+    RuntimeError for a loop that runs in this thread. What keeps one of many loops from serving in the beginning is
+    raised, and later there is another try, after a while. After KeyboardInterrupt the connections of a single loop are
+    dropped; many loops end as at SIGTERM. A process that takes a second longer than `shutdown_timeout` is killed, and
+    at another KeyboardInterrupt all of them are.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
@@ -78,6 +83,19 @@ def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: st
         runner.run(main())
 
 
+def _check(
+    events: Events, backlog: int, idle_timeout: float | None, write_timeout: float | None, shutdown_timeout: float
+) -> None:
+    """Raise what is wrong, before there is anything to be closed."""
+    check(events)
+    for name, seconds in (("idle_timeout", idle_timeout), ("write_timeout", write_timeout)):
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} is a number of seconds above 0, or None, not {seconds!r}")
+    if not shutdown_timeout >= 0:
+        raise ValueError(f"shutdown_timeout is a number of seconds, not {shutdown_timeout!r}")
+    operator.index(backlog)
+
+
 def _has_gil() -> bool:
     return sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True
 
@@ -96,4 +114,5 @@ def _serve_many(
     bound.apply_defaults()
     rest = bound.kwargs
     tls, backlog = rest.pop("tls"), rest.pop("backlog")
+    _check(events, backlog, **rest)
     serve_many(events, parse_all(addresses, tls), loops, balance, threads, backlog, rest)

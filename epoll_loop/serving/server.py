@@ -10,7 +10,7 @@ from typing import Any
 
 from epoll_loop.serving.addresses import Address
 from epoll_loop.serving.datagrams import Endpoint
-from epoll_loop.serving.events import Events, check, framing_of, overrides
+from epoll_loop.serving.events import Events, framing_of, overrides
 from epoll_loop.serving.framing import Framed
 from epoll_loop.transports.conn import Action, Conn, new_buffer
 from epoll_loop.transports.stream import open_stream
@@ -37,12 +37,6 @@ class Serving:
         on_shutdown: Callable[[], None] | None = None,
         released: Callable[[], None] | None = None,
     ) -> None:
-        check(events)
-        for name, seconds in (("idle_timeout", idle_timeout), ("write_timeout", write_timeout)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is a number of seconds above 0, or None, not {seconds!r}")
-        if not shutdown_timeout >= 0:
-            raise ValueError(f"shutdown_timeout is a number of seconds, not {shutdown_timeout!r}")
         self.events = events
         self.loop: Any = asyncio.get_running_loop()
         self.addresses: list[Any] = []

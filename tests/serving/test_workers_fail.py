@@ -59,13 +59,14 @@ class Unpicklable(epoll_loop.Events):
         ({"loops": 2, "write_timeout": -1}, ValueError, "write_timeout is .*, not -1"),
         ({"loops": 2, "shutdown_timeout": -1}, ValueError, "shutdown_timeout is .*, not -1"),
         ({"loops": 2, "backlog": "x"}, TypeError, "integer"),
+        ({"loops": 2, "events": epoll_loop.Events}, TypeError, "events is an object"),
     ],
 )
 def test_bad_arguments(options, error, text):
     """Before anything is bound: that would be an error of its own."""
-    options = {"addresses": [NOWHERE], **options}
+    options = {"events": epoll_loop.Events(), "addresses": [NOWHERE], **options}
     with pytest.raises(error, match=text):
-        epoll_loop.serve(epoll_loop.Events(), *options.pop("addresses"), **options)
+        epoll_loop.serve(options.pop("events"), *options.pop("addresses"), **options)
 
 
 @with_gil
