@@ -34,11 +34,18 @@ def run(*command, data=""):
 def test_redis_cli(empty):
     host, port = empty
     cli = ["redis-cli", "-h", host, "-p", str(port)]
+    assert run(*cli, "PING") == "PONG\n"
+    assert run(*cli, "ECHO", "a word") == "a word\n"
     assert run(*cli, "SET", "key", "a value", "EX", "100") == "OK\n"
     assert run(*cli, "GET", "key") == "a value\n"
     assert run(*cli, "TTL", "key") in ("100\n", "99\n", "98\n")
+    assert run(*cli, "EXPIRE", "key", "1000") == "1\n"
+    assert run(*cli, "TTL", "key") in ("1000\n", "999\n", "998\n")
     assert run(*cli, "--no-raw", "MGET", "key", "none") == '1) "a value"\n2) (nil)\n'
     assert run(*cli, "-3", "--no-raw", "GET", "none") == "(nil)\n"
+    assert [run(*cli, "INCR", "counter") for _ in range(2)] == ["1\n", "2\n"]
+    assert run(*cli, "DEL", "key", "counter", "none") == "2\n"
+    assert run(*cli, "--no-raw", "GET", "key") == "(nil)\n"
     assert run(*cli, data='set quoted "\\x00\\n"\nget quoted\nno such\nincr number\n').splitlines() == [
         "OK",
         "\0",
@@ -59,7 +66,7 @@ def test_redis_cli_pipes_much(empty):
 
 
 @needs("redis-benchmark")
-@pytest.mark.parametrize("pipelined", [1, 16])
+@pytest.mark.parametrize("pipelined", [1, 8, 16])
 def test_redis_benchmark(empty, pipelined):
     host, port = empty
     told = run(
