@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,11 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(name: str, *addresses: str) -> Iterator[list[Any]]:
+def running(name: str, *addresses: str, options: Sequence[str] = ()) -> Iterator[list[Any]]:
     """Have a server run on these addresses; have those that it prints. It ends by SIGTERM, without a complaint."""
     with tempfile.TemporaryFile() as complaints:
         child = subprocess.Popen(
-            [*command(name), *addresses],
+            [*command(name), *options, *addresses],
             cwd=ROOT,
             env=environment(),
             stdout=subprocess.PIPE,

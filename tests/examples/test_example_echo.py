@@ -1,9 +1,10 @@
 """examples/echo.py, and what the docstrings of all examples say."""
 
 import socket
+import subprocess
 
 import pytest
-from example import EXAMPLES, LIMIT, TCP, command, connect, docstring, running
+from example import EXAMPLES, LIMIT, ROOT, TCP, command, connect, docstring, environment, running
 
 from epoll_loop.serving.addresses import parse
 
@@ -29,9 +30,11 @@ def test_the_usual_addresses(name):
             assert str(address.port) in docstring(name)
 
 
-def test_an_echo_of_each_kind(tmp_path):
+@pytest.mark.parametrize("options", [(), ("--loops", "2")], ids=" ".join)
+def test_an_echo_of_each_kind(tmp_path, options):
     path = str(tmp_path / "echo.sock")
-    with running("echo", TCP, "tcp://[::1]:0", f"unix://{path}", "udp://127.0.0.1:0") as (tcp, tcp6, unix, udp):
+    addresses = [TCP, "tcp://[::1]:0", f"unix://{path}", "udp://127.0.0.1:0"]
+    with running("echo", *addresses, options=options) as (tcp, tcp6, unix, udp):
         assert unix == path
         for address in (tcp, tcp6):
             with connect(address) as sock:
@@ -44,6 +47,20 @@ def test_an_echo_of_each_kind(tmp_path):
             sock.settimeout(LIMIT)
             sock.sendto(b"datagram", udp)
             assert sock.recv(100) == b"datagram"
+
+
+def test_a_number_of_loops_that_can_not_be():
+    done = subprocess.run(
+        [*command("echo"), "--loops", "0", TCP],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ValueError: loops is a number from 1 on, not 0"
 
 
 def check_echo(sock):
