@@ -1,10 +1,17 @@
 """Clients of the servers."""
 
 import asyncio
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pytest
 from recording import Talk
+
+
+@pytest.fixture(scope="session")
+def tracker():
+    """It is multiprocessing's, begins with the first process, and has a descriptor until the end."""
+    resource_tracker.ensure_running()
 
 
 @pytest.fixture

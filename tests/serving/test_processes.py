@@ -4,7 +4,6 @@ import asyncio
 import multiprocessing
 import os
 import pickle
-from multiprocessing import resource_tracker
 
 import pytest
 from recording import LIMIT
@@ -12,13 +11,7 @@ from recording import LIMIT
 from epoll_loop.serving import processes
 from epoll_loop.serving.processes import Process
 
-pytestmark = pytest.mark.usefixtures("no_descriptor_left")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tracker():
-    """It is multiprocessing's, begins with the first process, and has a descriptor until the end."""
-    resource_tracker.ensure_running()
+pytestmark = pytest.mark.usefixtures("tracker", "no_descriptor_left")
 
 
 class Place:

@@ -1,5 +1,6 @@
 """serve() on many loops that can not begin: what it says, and that nothing is left."""
 
+import multiprocessing
 import os
 import re
 import socket
@@ -7,15 +8,17 @@ import ssl
 import subprocess
 import sys
 
+import garbage
 import pytest
 from many import ROOT, TCP, Program
 from recording import LIMIT
+from resources import limited, open_fds
 
 import epoll_loop
-from epoll_loop.serving.run import _has_gil
+from epoll_loop.serving.run import _has_gil, _serve_many
 
 pytestmark = [
-    pytest.mark.usefixtures("no_descriptor_left"),
+    pytest.mark.usefixtures("tracker", "no_descriptor_left"),
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="they are watched by pidfd_open()"),
 ]
 
@@ -110,6 +113,21 @@ def test_a_busy_port(balance, kind):
             epoll_loop.serve(
                 epoll_loop.Events(), f"{scheme}://127.0.0.1:{sock.getsockname()[1]}", loops=2, balance=balance
             )
+
+
+@pytest.mark.parametrize("balance", ["random", "round-robin"])
+def test_too_few_descriptors(tmp_path, balance):
+    """Wherever they run out, what was opened is closed, and what has begun ends."""
+    path = tmp_path / "socket"
+    addresses = TCP, f"unix://{path}", "udp://127.0.0.1:0"
+    for more in range(8, 20, 2):
+        before = open_fds()
+        with limited(more), pytest.raises(OSError, match="Too many open files"):
+            _serve_many(epoll_loop.Events(), addresses, 2, balance, {}, threads=False)
+        garbage.collect()  # pipes of multiprocessing are held by the exception, and that by the frames of asyncio
+        assert open_fds() == before
+        assert multiprocessing.active_children() == []
+        assert not path.exists()
 
 
 SERVES = """
