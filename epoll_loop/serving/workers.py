@@ -165,6 +165,9 @@ class Workers:
 
     async def end(self) -> None:
         """End all, those by force that take longer than is left to them."""
+        task = asyncio.current_task()
+        if self._over.is_set() and task is not None and task.cancelling():
+            return  # an interrupt after shutdown(), which has come before the wait that it is to end
         self.shutdown()
         await asyncio.wait([self._ended], timeout=self.patience)
 

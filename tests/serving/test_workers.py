@@ -1,5 +1,6 @@
 """serve() on many loops in processes: who gets what, and what becomes of it when one of them ends."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -11,9 +12,10 @@ import programs
 import pytest
 import tls
 from many import TCP, Client, Program
+from programs import Up
 from recording import LIMIT
 
-from epoll_loop.serving.workers import Place
+from epoll_loop.serving.workers import Place, Workers
 
 pytestmark = [
     pytest.mark.usefixtures("no_descriptor_left"),
@@ -286,6 +288,42 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path):
         program.process.terminate()
         program.is_over()
         assert "worker 1 did not end in time" in program.log()
+
+
+class Stuck:
+    """In place of a worker: one that serves, and does not end."""
+
+    def __init__(self, index, sockets, place):
+        self.place = place
+        asyncio.get_running_loop().call_soon(place.ready)
+
+    def drain(self):
+        pass
+
+    def kill(self):
+        self.place.ended("killed", None)
+
+
+async def test_an_interrupt_in_the_iteration_of_the_shutdown():
+    """It is not the first one, which has all sent."""
+    up = asyncio.Event()
+    log = Up(up.set)
+    workers = Workers(1, "random", 10 * LIMIT)
+
+    async def main():
+        try:
+            await workers.run(Stuck, 1)
+        finally:
+            await workers.end()
+            workers.kill()
+
+    task = asyncio.create_task(main())
+    await asyncio.wait_for(up.wait(), LIMIT)
+    log.close()
+    workers.shutdown()
+    task.cancel()
+    assert await asyncio.wait([task], timeout=LIMIT) == ({task}, set())
+    assert task.cancelled()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
