@@ -15,7 +15,7 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """What one address says. ValueError for what can not be served.
+    """What one address says. ValueError for what can not be served, TypeError for `tls` that is something else.
 
     `tls` is for the connections that come there, in place of the server's.
     """
@@ -34,6 +34,8 @@ class Address:
     """An SSLContext, or a function that returns one, which each loop calls."""
 
     def __post_init__(self) -> None:
+        if not _may_be_tls(self.tls):
+            raise TypeError(f"tls is an SSLContext, or a function that returns one, not {self.tls!r}")
         if self.kind not in ("tcp", "udp", "unix"):
             raise ValueError(f"an address is of kind tcp, udp or unix, not {self.kind!r}")
         if self.kind == "unix":
@@ -69,11 +71,17 @@ class Address:
         return {"local_addr": local, "family": self.family, "reuse_port": self.reuse_port or None}
 
     def context(self) -> Any:
-        """Return the SSLContext of its connections, or None. TypeError if `tls` is no such thing."""
-        context = self.tls() if callable(self.tls) else self.tls
-        if context is not None and not hasattr(context, "wrap_bio"):
-            raise TypeError(f"tls is an SSLContext, or a function that returns one, not {self.tls!r}")
+        """Return the SSLContext of its connections, or None. TypeError if the function returns something else."""
+        if not callable(self.tls):
+            return self.tls
+        context = self.tls()
+        if callable(context) or not _may_be_tls(context):
+            raise TypeError(f"{self.tls!r} returned {context!r}, which is no SSLContext")
         return context
+
+
+def _may_be_tls(tls: Any) -> bool:
+    return tls is None or callable(tls) or hasattr(tls, "wrap_bio")
 
 
 def parse(text: str | Address, tls: Any = None) -> Address:

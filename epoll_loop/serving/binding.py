@@ -82,7 +82,7 @@ async def bind(loop: Any, address: Address, loops: int, apart: bool) -> Accepted
     if address.kind == "udp":
         return Datagrams(await _bind_datagrams(loop, address, loops))
     infos = await loop._resolve_hosts(address.host, address.port, address.family, socket.AI_PASSIVE)
-    sockets = loop._bind_all(infos, _OPTIONS, apart or address.reuse_port)
+    sockets = loop._bind_one_port(infos, _OPTIONS, apart or address.reuse_port)
     return Apart(sockets, loop) if apart else Accepted(sockets)
 
 

@@ -10,6 +10,7 @@ from recording import LIMIT, Recording
 import epoll_loop
 from epoll_loop import Address
 from epoll_loop.serving.addresses import parse
+from epoll_loop.serving.binding import bind
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 LOCALHOST = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
@@ -110,10 +111,28 @@ async def test_a_host_of_which_the_sockets_can_not_be_served(monkeypatch):
         await epoll_loop.start_serving(Recording(), "tcp://localhost:0")
 
 
-@pytest.mark.parametrize("tls", ["context", True, lambda: 1], ids=["str", "bool", "function"])
+@pytest.mark.parametrize("apart", [True, False])
+async def test_one_port_of_a_host_with_several_addresses_for_many_loops(monkeypatch, apart):
+    resolve_to(monkeypatch, *LOCALHOST)
+    bound = await bind(asyncio.get_running_loop(), parse("tcp://localhost:0"), 2, apart)
+    sockets = [*bound.sockets, *(sock for index in range(2) for sock in bound.for_worker(index))]
+    assert len(sockets) == (6 if apart else 2)
+    assert {sock.getsockname()[1] for sock in sockets} == {bound.name[1]}
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize("tls", ["context", True], ids=["str", "bool"])
 async def test_tls_that_is_no_context(tls):
-    with pytest.raises(TypeError, match="tls is an SSLContext, or a function that returns one, not "):
-        await epoll_loop.start_serving(Recording(), "tcp://127.0.0.1:0", Address("tcp", "127.0.0.1", tls=tls))
+    for options in ({}, {"loops": 2}):
+        with pytest.raises(TypeError, match="tls is an SSLContext, or a function that returns one, not "):
+            await asyncio.to_thread(epoll_loop.serve, Recording(), "tcp://127.0.0.1:0", tls=tls, **options)
+
+
+@pytest.mark.parametrize("out", [1, bytes])
+async def test_tls_of_which_comes_no_context(out):
+    with pytest.raises(TypeError, match="which is no SSLContext"):
+        await epoll_loop.start_serving(Recording(), "tcp://127.0.0.1:0", Address("tcp", tls=lambda: out))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +152,7 @@ async def test_tls_that_is_no_context(tls):
         ({"kind": "tcp", "port": "80"}, "from 0 to 65535, not '80'"),
         ({"kind": "tcp", "port": True}, "from 0 to 65535, not True"),
         ({"kind": "tcp", "family": socket.AF_UNIX}, "AF_INET, AF_INET6 or AF_UNSPEC"),
-        ({"kind": "udp", "tls": True}, "no TLS for UDP"),
+        ({"kind": "udp", "tls": bytes}, "no TLS for UDP"),
     ],
     ids=str,
 )

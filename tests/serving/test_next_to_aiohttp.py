@@ -69,6 +69,11 @@ async def pages(room):
         await runner.cleanup()
 
 
+def client(url):
+    # aiodns, which aiohttp takes where it is there, keeps descriptors of its own.
+    return aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver()))
+
+
 @contextlib.asynccontextmanager
 async def both():
     """Both servers: the events, and the address of each."""
@@ -79,7 +84,7 @@ async def both():
 
 async def test_requests_to_both(connect):
     """Each in turn, many at once, and a page that speaks to the connections of the other server."""
-    async with both() as (room, address, url), aiohttp.ClientSession(url) as session, asyncio.timeout(LIMIT):
+    async with both() as (room, address, url), client(url) as session, asyncio.timeout(LIMIT):
         talks = [await connect(address) for _ in range(5)]
         for talk in talks:
             assert await talk.read(6) == b"hello\n"
@@ -109,7 +114,7 @@ async def test_requests_to_both(connect):
 
 async def test_a_page_ends_the_other_server(connect):
     """And goes on by itself."""
-    async with both() as (_, address, url), aiohttp.ClientSession(url) as session, asyncio.timeout(LIMIT):
+    async with both() as (_, address, url), client(url) as session, asyncio.timeout(LIMIT):
         talk = await connect(address)
         assert await talk.read(6) == b"hello\n"
         async with session.post("/end") as response:
