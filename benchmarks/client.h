@@ -44,10 +44,11 @@ static struct sockaddr_in loopback(int port)
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-/* One request is done that began at that time. */
-static void record(int64_t began)
+/* One request is done that began and ended then. The clock is read once for all that come together: to ask it for
+ * each would cost as much as a server takes for one of many in flight. */
+static void record(int64_t began, int64_t ended)
 {
-    int64_t us = (now() - began) / 1000;
+    int64_t us = (ended - began) / 1000;
     histogram[us < SLOWEST_US ? us : SLOWEST_US]++;
     done++;
 }

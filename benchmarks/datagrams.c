@@ -52,10 +52,10 @@ static void flush(struct sock *s)
 }
 
 /* Puts the next datagram in the slot, unless it is time to end; it leaves with the next flush. */
-static void begin(struct sock *s, uint32_t index)
+static void begin(struct sock *s, uint32_t index, int64_t time)
 {
     struct slot *slot = &s->slots[index];
-    slot->began = now();
+    slot->began = time;
     slot->busy = limit ? started < limit : slot->began < deadline;
     if (!slot->busy)
         return;
@@ -67,7 +67,7 @@ static void begin(struct sock *s, uint32_t index)
         flush(s);
 }
 
-static void answered(struct sock *s, const char *answer, size_t n)
+static void answered(struct sock *s, const char *answer, size_t n, int64_t time)
 {
     struct stamp stamp;
     if (n != size)
@@ -79,8 +79,8 @@ static void answered(struct sock *s, const char *answer, size_t n)
     if (memcmp(answer + sizeof stamp, slot->out + sizeof stamp, size - sizeof stamp) || stamp.number > slot->number)
         die("an echo differs from what was sent");
     if (stamp.number == slot->number && slot->busy) {
-        record(slot->began);
-        begin(s, stamp.slot);
+        record(slot->began, time);
+        begin(s, stamp.slot, time);
     } else if (!lost) /* else it had been given up */
         die("two echoes of one datagram");
 }
@@ -93,8 +93,9 @@ static void exchange(struct sock *s)
         if (n < 0 && errno == EAGAIN)
             break;
         check(n, "recvmmsg");
+        int64_t time = now();
         for (int i = 0; i < n; i++)
-            answered(s, in_vectors[i].iov_base, incoming[i].msg_len);
+            answered(s, in_vectors[i].iov_base, incoming[i].msg_len, time);
         flush(s);
     } while (n == BATCH); /* a shorter one has emptied the socket */
 }
@@ -107,7 +108,7 @@ static void sweep(int64_t time)
         for (uint32_t index = 0; index < window; index++)
             if (s->slots[index].busy && time - s->slots[index].began > LOST_MS * 1000000LL) {
                 lost++;
-                begin(s, index);
+                begin(s, index, time);
             }
         flush(s);
     }
@@ -119,7 +120,7 @@ static void run(void)
     int64_t patience = (limit ? PATIENT_MS : STALL_MS) * 1000000LL, heard = now(), swept = heard;
     for (long i = 0; i < count; i++) {
         for (uint32_t index = 0; index < window; index++)
-            begin(&socks[i], index);
+            begin(&socks[i], index, now());
         flush(&socks[i]);
     }
     while (done + lost < started) {

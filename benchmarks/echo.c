@@ -1,4 +1,5 @@
-/* Echo server on bare edge-triggered epoll(7): the limit that an event loop in Python is measured against.
+/* Server on bare edge-triggered epoll(7): the limit that an event loop in Python is measured against. It echoes what
+ * comes, or with --http gives every request, which it takes to be whole and without a body, the same answer.
  * Listens on a free port of 127.0.0.1, TCP or with --datagrams UDP, prints it, and serves until a signal ends it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -13,7 +14,10 @@
 #include <unistd.h>
 
 enum { BATCH = 512, BACKLOG = 4096, DATAGRAMS = 64, DATAGRAM_BYTES = 2048 };
-static char buffer[1 << 16];
+/* What callbacks.py answers. */
+#define ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nxxxxxxxxxxxxx"
+static int http;
+static char buffer[1 << 18]; /* as much as the loop that is measured receives at once */
 static char datagrams[DATAGRAMS][DATAGRAM_BYTES];
 
 static int check(int result, const char *call)
@@ -43,10 +47,10 @@ static void accept_all(int poller, int listener)
 }
 
 /* Returns 0 when the connection is gone. */
-static int send_all(int fd, size_t size)
+static int send_all(int fd, const char *data, size_t size)
 {
     for (size_t sent = 0; sent < size;) {
-        ssize_t n = send(fd, buffer + sent, size - sent, MSG_NOSIGNAL);
+        ssize_t n = send(fd, data + sent, size - sent, MSG_NOSIGNAL);
         if (n >= 0)
             sent += n;
         else if (errno == EAGAIN) /* stops everybody; with one request a connection it does not come to this */
@@ -57,13 +61,21 @@ static int send_all(int fd, size_t size)
     return 1;
 }
 
-static void echo(int fd, uint32_t events)
+static int answer(int fd, size_t size)
+{
+    for (char *at = buffer, *end = at + size; (at = memmem(at, end - at, "\r\n\r\n", 4)); at += 4)
+        if (!send_all(fd, ANSWER, sizeof ANSWER - 1)) /* one by one; those that are measured come one by one */
+            return 0;
+    return 1;
+}
+
+static void serve(int fd, uint32_t events)
 {
     for (;;) {
         ssize_t n = recv(fd, buffer, sizeof buffer, 0);
         if (n < 0 && errno == EAGAIN)
             return;
-        if (n <= 0 || !send_all(fd, n)) {
+        if (n <= 0 || !(http ? answer(fd, n) : send_all(fd, buffer, n))) {
             close(fd);
             return;
         }
@@ -100,6 +112,7 @@ static void echo_datagrams(int fd)
 int main(int argc, char **argv)
 {
     int udp = argc > 1 && !strcmp(argv[1], "--datagrams");
+    http = argc > 1 && !strcmp(argv[1], "--http");
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int poller = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
@@ -123,6 +136,6 @@ int main(int argc, char **argv)
             else if (events[i].data.fd == listener)
                 accept_all(poller, listener);
             else
-                echo(events[i].data.fd, events[i].events);
+                serve(events[i].data.fd, events[i].events);
     }
 }

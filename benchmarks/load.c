@@ -17,12 +17,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000, PIPELINE = 64 };
+enum { BATCH = 512, HEAD = 8192, STALL_MS = 20000, PIPELINE = 64, PERIOD = 251 };
+/* Of long echoes every CHECKED-th is compared, of the others the length is counted: a client that looks at all of them
+ * has more to do than the server, and would measure itself. */
+enum { LONG = 16384, CHECKED = 8 };
 
 struct connection {
     int fd;
     bool idle;             /* no request under way */
-    const char *out;       /* what this connection sends */
+    long number;           /* of the connection */
     size_t to_send, sent;
     size_t expected, got;  /* bytes of the answer; expected is 0 until an HTTP head told it */
     int64_t began;         /* ns */
@@ -39,6 +42,7 @@ static long count, limit;            /* limit: requests in all, 0 where time is 
 static long started;
 static long pipeline = 1;
 static size_t size;                  /* of an echo */
+static char *out;                    /* what is sent: of an echo, see stream() */
 static int64_t deadline;             /* ns, 0 where requests are the limit */
 static char scratch[1 << 18];
 
@@ -52,9 +56,9 @@ static void open_connection(struct connection *c)
     check(epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event), "epoll_ctl");
 }
 
-static void begin(struct connection *c)
+static void begin(struct connection *c, int64_t time)
 {
-    c->began = now();
+    c->began = time;
     c->idle = limit ? started == limit : c->began >= deadline;
     if (c->idle)
         return;
@@ -73,15 +77,23 @@ static void begin(struct connection *c)
 
 static void finish(struct connection *c)
 {
-    record(c->began);
-    begin(c);
+    int64_t time = now();
+    record(c->began, time);
+    begin(c, time);
+}
+
+/* What a connection sends from some byte on, as much as can be under way. All are windows of one pattern, which stays
+ * in the cache. The next connection's is another one, and so is the next echo's: an answer to the wrong one of them is
+ * found out. */
+static const char *stream(const struct connection *c, size_t at)
+{
+    return out + (mode == ECHO ? (c->number + at) % PERIOD : at);
 }
 
 static void push(struct connection *c)
 {
     while (c->sent < c->to_send) {
-        size_t at = mode == ECHO ? c->sent % size : c->sent;
-        ssize_t n = send(c->fd, c->out + at, c->to_send - c->sent, MSG_NOSIGNAL);
+        ssize_t n = send(c->fd, stream(c, c->sent), c->to_send - c->sent, MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == ENOTCONN)) /* its edge will come */
             return;
         check(n, "send");
@@ -89,15 +101,15 @@ static void push(struct connection *c)
     }
 }
 
-/* What is sent is the same again and again, and `out` has as much of it as can be under way. */
-static void echoed(struct connection *c, size_t n)
+static void echoed(struct connection *c, size_t n, bool whole)
 {
-    if (c->got + n > c->sent || memcmp(scratch, c->out + c->got % size, n))
+    int64_t time = now();
+    if (c->got + n > c->sent || (whole && memcmp(scratch, stream(c, c->got), n)))
         die("an echo differs from what was sent");
     c->got += n;
     while ((c->answered + 1) * size <= c->got) {
-        record(c->begans[c->answered++ % pipeline]);
-        begin(c);
+        record(c->begans[c->answered++ % pipeline], time);
+        begin(c, time);
     }
     c->idle = c->asked == c->answered; /* those under way are waited for */
 }
@@ -129,7 +141,8 @@ static void exchange(struct connection *c)
     for (;;) {
         if (!c->idle)
             push(c);
-        ssize_t n = recv(c->fd, scratch, sizeof scratch, 0);
+        bool skipped = mode == ECHO && size >= LONG && pipeline == 1 && c->answered % CHECKED;
+        ssize_t n = recv(c->fd, scratch, sizeof scratch, skipped ? MSG_TRUNC : 0); /* which does not copy */
         if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
             return;
         check(n, "recv");
@@ -138,7 +151,7 @@ static void exchange(struct connection *c)
         if (c->idle)
             die("bytes that nobody asked for");
         if (mode == ECHO) {
-            echoed(c, n);
+            echoed(c, n, !skipped);
             if (n == sizeof scratch)
                 continue;
             push(c);
@@ -180,7 +193,7 @@ static void run(void)
     struct epoll_event events[BATCH];
     for (long i = 0; i < count; i++) {
         for (long j = 0; j < pipeline; j++)
-            begin(&connections[i]);
+            begin(&connections[i], now());
         connections[i].idle = mode == ECHO ? connections[i].asked == connections[i].answered : connections[i].idle;
         if (mode != CONNECT_ABORT && !connections[i].idle)
             push(&connections[i]);
@@ -241,22 +254,21 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &files);
     check(poller = epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
 
-    /* Each connection echoes another window of one pattern: an answer to the wrong connection is found out. */
-    char *patterns = malloc(251 * size * (pipeline + 1)), request[1024];
-    connections = calloc(count, sizeof *connections);
-    if (!patterns || !connections)
+    size_t length = size * pipeline + PERIOD;
+    if (mode == ECHO) {
+        if (!(out = malloc(length)))
+            die("no memory");
+        for (size_t i = 0; i < length; i++)
+            out[i] = i % PERIOD;
+    } else if ((int)(length = asprintf(&out, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path, port)) < 0)
         die("no memory");
-    for (size_t i = 0; i < 251; i++)
-        for (size_t j = 0; j < size * (pipeline + 1); j++)
-            patterns[i * size * (pipeline + 1) + j] = (i + j % size) % 251;
-    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path, port);
-    if (length >= (int)sizeof request)
-        die("the path is too long");
+    if (!(connections = calloc(count, sizeof *connections)))
+        die("no memory");
     for (long i = 0; i < count; i++) {
         struct connection *c = &connections[i];
         c->idle = true;
-        c->out = mode == ECHO ? patterns + i % 251 * size * (pipeline + 1) : request;
-        c->to_send = mode == ECHO ? 0 : (size_t)length;
+        c->number = i;
+        c->to_send = mode == ECHO ? 0 : length;
         if (mode != CONNECT_ABORT)
             open_connection(c);
     }

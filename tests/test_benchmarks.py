@@ -211,18 +211,29 @@ def test_datagrams_dies_of_a_wrong_answer(answers: Answers, said: str, udp_serve
 
 
 @needs_cc
-def test_load_dies_of_a_wrong_answer() -> None:
+@pytest.mark.parametrize(
+    ("size", "good", "make_wrong"),
+    [
+        (3, 0, lambda data: data[::-1]),
+        (3, 1, lambda data: bytes(byte - 3 for byte in data)),  # the echo before
+        (20_000, 8, lambda data: data[:-1] + b"!"),  # of long ones not all are compared: the first and the ninth are
+        (20_000, 3, lambda data: data + b"!"),
+    ],
+)
+def test_load_dies_of_a_wrong_answer(size: int, good: int, make_wrong: Callable[[bytes], bytes]) -> None:
     def answer() -> None:
         connection, _ = listener.accept()
         with connection:
-            connection.sendall(connection.recv(3)[::-1])
+            for _ in range(good):
+                connection.sendall(connection.recv(size, socket.MSG_WAITALL))
+            connection.sendall(make_wrong(connection.recv(size, socket.MSG_WAITALL)))
             connection.recv(1)  # until load is gone
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=answer)
         server.start()
         with pytest.raises(MeasurementError, match="differs"):
-            run_load(listener.getsockname()[1], 1, "--requests", 1, "--echo", 3)
+            run_load(listener.getsockname()[1], 1, "--requests", 20, "--echo", size)
         server.join()
 
 
