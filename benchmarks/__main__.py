@@ -84,14 +84,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def prepare(console: Console) -> int | None:
+def prepare(console: Console, wrk: bool = True) -> int | None:
     """Builds the load generators, sets limits and cores, and says on what it runs; returns the servers' core."""
     for name in ("load", "datagrams"):
         build(name)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # servers inherit it
     console.print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} CPUs")
-    console.print(f"HTTP load by {'wrk' if shutil.which('wrk') else 'benchmarks/load.c'}")
+    console.print(f"HTTP load by {'wrk' if wrk and shutil.which('wrk') else 'benchmarks/load.c'}")
     console.print(f"TLS by {ssl.OPENSSL_VERSION}, with an ECDSA certificate on P-256")
     server_core, load_core = cores()
     if load_core is None:
