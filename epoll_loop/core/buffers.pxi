@@ -52,19 +52,24 @@ cdef extern from * nogil:
     static struct { PyObject *bytes; Py_ssize_t capacity; } epl_spares[EPL_SPARE];
     static unsigned int epl_spare;
 
+    /* Of one that only we refer to, and within its room. */
+    static inline void epl_resize_bytes(PyObject *bytes, Py_ssize_t size) {
+        Py_SET_SIZE((PyVarObject *) bytes, size);
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        ((PyBytesObject *) bytes)->ob_shash = -1;
+    #pragma GCC diagnostic pop
+        PyBytes_AS_STRING(bytes)[size] = 0;
+    }
+
     static inline PyObject *epl_bytes(const char *data, Py_ssize_t size) {
         if (size >= EPL_SPARE_LEAST && size <= EPL_SPARE_MOST) {
             unsigned int i = epl_spare++ % EPL_SPARE;
             PyObject *bytes = epl_spares[i].bytes;
             if (bytes != NULL && Py_REFCNT(bytes) == 1
                     && epl_spares[i].capacity >= size && epl_spares[i].capacity <= 2 * size) {
-                Py_SET_SIZE((PyVarObject *) bytes, size);
-    #pragma GCC diagnostic push
-    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-                ((PyBytesObject *) bytes)->ob_shash = -1;
-    #pragma GCC diagnostic pop
                 memcpy(PyBytes_AS_STRING(bytes), data, size);
-                PyBytes_AS_STRING(bytes)[size] = 0;
+                epl_resize_bytes(bytes, size);
             }
             else {
                 bytes = PyBytes_FromStringAndSize(data, size);

@@ -42,6 +42,7 @@ cdef Py_ssize_t send_raw(int fd, const char *data, Py_ssize_t size) noexcept
 
 cpdef object recv(object sock, int fd)
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1
+cpdef bytes copy_of(object data)
 cpdef Py_ssize_t send(object sock, int fd, bytes data, Py_ssize_t offset) except? -1
 cpdef Py_ssize_t sendmsg(object sock, int fd, bytes first, Py_ssize_t offset, list rest) except? -1
 cpdef object read(int fd)
@@ -61,6 +62,16 @@ cpdef object destination(int family, object address)
 cpdef list recv_datagrams(object sock, int fd, int family)
 cpdef Py_ssize_t send_datagrams(object sock, int fd, list datagrams, list destinations) except -1
 cpdef object close(object sock, int fd)
+
+
+@cython.final
+cdef class InputBuffer:
+    cdef bytearray _bytes
+    cdef object _view
+
+    cpdef Py_ssize_t recv(self, object sock, int fd) except? -1
+    cpdef object call1(self, object context, object callback, Py_ssize_t count)
+    cdef _renew(self)
 
 
 cdef class Link:

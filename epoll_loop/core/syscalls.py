@@ -25,6 +25,7 @@ __all__ = [
     "COUNTS_REFERENCES",
     "DATAGRAMS",
     "EpollSet",
+    "InputBuffer",
     "Link",
     "Queue",
     "accept",
@@ -36,6 +37,7 @@ __all__ = [
     "check_signals",
     "close",
     "copy_context",
+    "copy_of",
     "destination",
     "fileno",
     "has_input",
@@ -82,6 +84,7 @@ else:
 call2 = Context.run
 call1 = Context.run
 call0 = Context.run
+copy_of = bytes  # of what is bytes-like
 pending = len  # the number of links in a queue
 
 
@@ -379,6 +382,38 @@ def close(sock: socket.socket | None, fd: int) -> None:
         sock.close()
     else:
         os.close(fd)
+
+
+class InputBuffer:
+    """What is received into again and again.
+
+    `call1()` lends it as a memoryview, for the time of a callback. If that was kept it is released then; if parts of it
+    were, or something that has the memory of it, they keep that, and other memory is received into from then on.
+    """
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(RECV_SIZE)
+
+    def recv(self, sock: socket.socket, fd: int) -> int:
+        """recv(2), at most `RECV_SIZE` bytes: how many, 0 at the end of the stream, or -errno."""
+        return recv_into(sock, fd, self._bytes)
+
+    def call1(self, context: Context, callback: Callable[..., Any], count: int) -> None:
+        """Call `callback(view)`, run in `context`, with so many bytes of what was received."""
+        whole = memoryview(self._bytes)
+        view = whole[:count]
+        try:
+            context.run(callback, view)
+        finally:
+            try:
+                view.release()
+                whole.release()
+                self._bytes.append(0)  # which can not be done while somebody has it
+                self._bytes.pop()
+            except BufferError:
+                self._bytes = bytearray(RECV_SIZE)
 
 
 class Link:

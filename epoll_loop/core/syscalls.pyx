@@ -1,7 +1,9 @@
 """Every call into the kernel and into the C API: the compiled build's half. `syscalls.py` has the documentation."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_FULL_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -249,9 +251,7 @@ cdef Py_ssize_t send_raw(int fd, const char *data, Py_ssize_t size) noexcept:
             return -errno
 
 
-cpdef object recv(object sock, int fd):
-    cdef Py_ssize_t n = recv_raw(fd, epl_scratch, EPL_RECV_SIZE)
-    return epl_bytes(epl_scratch, n) if n >= 0 else n
+include "input.pxi"
 
 
 cpdef Py_ssize_t recv_into(object sock, int fd, object buffer) except? -1:

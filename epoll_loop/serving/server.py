@@ -8,11 +8,12 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from epoll_loop.core.syscalls import InputBuffer
 from epoll_loop.serving.addresses import Address
 from epoll_loop.serving.datagrams import Endpoint
 from epoll_loop.serving.events import Events, framing_of, overrides
 from epoll_loop.serving.framing import Framed
-from epoll_loop.transports.conn import Action, Conn, new_buffer
+from epoll_loop.transports.conn import Action, Conn
 from epoll_loop.transports.stream import open_stream
 
 Bound = tuple[Any, list[socket.socket]]
@@ -50,7 +51,7 @@ class Serving:
         """Which of them this is, from 0 on."""
         self.pre_write = events.pre_write if overrides(events, "pre_write") else None
         self._framing = framing_of(events)
-        self.buffer = new_buffer()
+        self.input_buffer = InputBuffer()
         self.drained = events.drained if overrides(events, "drained") else None
         self._opened = events.opened if overrides(events, "opened") else None
         self._closed = events.closed if overrides(events, "closed") else None

@@ -1,9 +1,7 @@
 cimport cython
 
-from epoll_loop.core cimport syscalls
 from epoll_loop.transports.stream cimport StreamTransport
-
-cdef Py_ssize_t _INPUT_SIZE
+from epoll_loop.transports.writer cimport ByteWriter, _as_bytes
 
 
 cpdef tuple parts_of(out, name)
@@ -15,6 +13,7 @@ cdef class Conn:
     cdef bint _detaching
     cdef object _error
     cdef object _framed
+    cdef bint _lends
     cdef object _pre_write
     cdef public object _server
     cdef StreamTransport _transport
@@ -38,7 +37,7 @@ cdef class Conn:
     cdef bint _takes(self)
     cpdef connection_lost(self, exc)
     cpdef answer(self, out, name)
-    @cython.locals(transport=StreamTransport)
+    @cython.locals(chunk=bytes, transport=StreamTransport)
     cpdef write(self, data)
     @cython.locals(transport=StreamTransport)
     cpdef write_eof(self)
@@ -50,12 +49,3 @@ cdef class Conn:
     @cython.locals(transport=StreamTransport)
     cpdef bint is_open(self)
     cdef StreamTransport _open(self)
-
-
-cdef class _Reader:
-    cdef object _buffer
-    cdef Conn _conn
-
-    cpdef get_buffer(self, hint)
-    @cython.locals(conn=Conn)
-    cpdef buffer_updated(self, count)

@@ -11,11 +11,9 @@ import os
 import socket
 from typing import Any
 
-from epoll_loop.core import syscalls
 from epoll_loop.transports.stream import StreamTransport
 from epoll_loop.transports.tls import TLSTransport
-
-_INPUT_SIZE = syscalls.RECV_SIZE
+from epoll_loop.transports.writer import ByteWriter, _as_bytes
 
 
 class Action(enum.Enum):
@@ -52,6 +50,7 @@ class Conn:
         "_detaching",
         "_error",
         "_framed",
+        "_lends",
         "_pre_write",
         "_server",
         "_taken",
@@ -73,6 +72,7 @@ class Conn:
         self._pre_write = server.pre_write
         self._transport: StreamTransport | None = None
         self._detaching = False
+        self._lends = False  # data() gets a memoryview of what the transport gives us as bytes
         self._error: BaseException | None = None  # why the server has closed it
         self._written = 0  # bytes, so far
         self._went = 0
@@ -95,6 +95,8 @@ class Conn:
     def data_received(self, data: Any) -> None:
         self.idle = 0
         try:
+            if self._lends:
+                data = memoryview(data)
             out = self._data(self, data)
             if out is not None:
                 self.answer(out, "data")
@@ -167,6 +169,9 @@ class Conn:
             if out:
                 self.write(out)
             return
+        if type(out) is memoryview:  # what has come, or a part of it
+            self.write(out)
+            return
         data, action = parts_of(out, name)
         if data is not None:
             self.write(data)
@@ -188,8 +193,12 @@ class Conn:
         if self._pre_write is not None:
             self._pre_write()
         self.idle = 0
-        transport.write(data)
-        self._written += len(data) if type(data) is bytes else memoryview(data).nbytes
+        chunk = data if type(data) is bytes else _as_bytes(data)
+        if type(transport) is StreamTransport:
+            ByteWriter.write(transport, chunk)  # not looked for among attributes that a program may have assigned
+        else:
+            transport.write(chunk)
+        self._written += len(chunk)
 
     def write_eof(self) -> None:
         """Send what is queued, then the end of the stream; what comes is read until the peer ends it too.
@@ -347,49 +356,18 @@ class Conn:
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, round(seconds)))
 
     def reuse_input_buffer(self) -> None:
-        """Have `Events.data()` called with a memoryview of a buffer that all connections share: valid in it only."""
-        self._open().set_protocol(_Reader(self))
+        """Have `Events.data()` called with a memoryview of a buffer that all connections share: valid in it only.
+
+        With TLS it is one of the bytes that were decrypted, which nobody shares.
+        """
+        transport = self._open()
+        if isinstance(transport, TLSTransport):
+            self._lends = True
+        else:
+            transport._input = self._server.input_buffer
 
     def __repr__(self) -> str:
         return f"<Conn {self._transport!r}>"
-
-
-class _Reader:
-    """In the place of a connection: reads into the buffer that is used again."""
-
-    __slots__ = ("_buffer", "_conn")
-
-    def __init__(self, conn: Conn) -> None:
-        self._conn = conn
-        self._buffer = conn._server.buffer
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        return asyncio.BufferedProtocol
-
-    def get_buffer(self, hint: int) -> Any:
-        return self._buffer
-
-    def buffer_updated(self, count: int) -> None:
-        with memoryview(self._buffer)[:count] as data:
-            self._conn.data_received(data)  # what is sent of it is copied
-
-    def eof_received(self) -> None:
-        pass
-
-    def pause_writing(self) -> None:
-        self._conn.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._conn.resume_writing()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._conn.connection_lost(exc)
-
-
-def new_buffer() -> bytearray:
-    """The buffer of a server's connections that use it again."""
-    return bytearray(_INPUT_SIZE)
 
 
 def _fill(protocol: Any, data: bytes) -> None:

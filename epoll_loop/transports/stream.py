@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from epoll_loop.core import syscalls
+from epoll_loop.core.syscalls import InputBuffer
 from epoll_loop.transports.base import Transport, _oserror, open_transport, peer_of
 from epoll_loop.transports.writer import ByteWriter
 
@@ -24,7 +25,7 @@ _RECV_SIZE = syscalls.RECV_SIZE
 class StreamTransport(ByteWriter):
     """The transport of `create_connection()` and `create_server()`. See "Transports and Protocols" of asyncio."""
 
-    __slots__ = ("_buffered", "_heir", "_received")
+    __slots__ = ("_buffered", "_heir", "_input", "_received")
 
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
@@ -41,6 +42,7 @@ class StreamTransport(ByteWriter):
         self._set_up(loop, sock, fd, peer, context, server)
         self._buffered = False
         self._heir: Any = None  # the transport that start_tls() has made of this one
+        self._input: InputBuffer | None = None  # what is received into, where it is not into new bytes
         self._received: Any = None  # what the protocol has data delivered to: looked up once, not with each read
 
     @property  # type: ignore[misc]
@@ -59,6 +61,9 @@ class StreamTransport(ByteWriter):
             return
         if self._buffered:
             self._read_into()
+            return
+        if self._input is not None:
+            self._read_input(self._input)
             return
         # One bounded read an iteration (I16). The bookkeeping comes before the protocol's turn: it may pause, close,
         # write, change the protocol or raise.
@@ -104,6 +109,20 @@ class StreamTransport(ByteWriter):
             self.readable = False
         syscalls.call1(self._context, self._received, count)
 
+    def _read_input(self, buffer: InputBuffer) -> None:
+        count = buffer.recv(self._sock, self.fd)
+        if count < 0:
+            self._read_failed(-count)
+            return
+        if count == 0:
+            self._end_of_stream()
+            return
+        if self.ended or count == _RECV_SIZE:
+            self.carry_over()
+        else:
+            self.readable = False
+        buffer.call1(self._context, self._received, count)
+
     def failed(self, exc: BaseException) -> None:
         method = "buffer_updated" if self._buffered else "data_received"
         self._fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
@@ -131,6 +150,7 @@ class StreamTransport(ByteWriter):
         """Let another protocol have the connection from now on."""
         Transport.set_protocol(self, protocol)
         self._read_ended = False  # a protocol that pauses and resumes is told of the end too: see start_tls()
+        self._input = None
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._received = getattr(protocol, "buffer_updated" if self._buffered else "data_received", None)
 

@@ -133,4 +133,4 @@ class ByteWriter(WriteTransport):
 def _as_bytes(data: Any) -> bytes:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-    return bytes(data)
+    return syscalls.copy_of(data)

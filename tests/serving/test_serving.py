@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+import tls
 from recording import LIMIT, Recording
 
 import epoll_loop
@@ -149,6 +150,79 @@ async def test_an_input_buffer_that_is_used_again(connect):
             assert await client.say(data) == data
     with pytest.raises(ValueError, match="released"):
         views[0][0]
+
+
+@pytest.mark.parametrize("answer", [b"four", memoryview(b"four").cast("I")])
+async def test_what_went_is_noticed(connect, answer):
+    events = Recording()
+    events.instead["data"] = lambda conn, data: answer
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"?", 4) == b"four"
+        conn = events.told[1][1]
+        assert conn.went()
+        assert not conn.went()
+
+
+async def test_a_part_of_an_input_buffer_that_is_kept(connect):
+    parts = []
+
+    class Events(Recording):
+        def opened(self, conn):
+            conn.reuse_input_buffer()
+
+        def data(self, conn, data):
+            parts.append(data[:3])
+            return memoryview(b"<>")
+
+    sent = [b"one", b"two", b"six"]
+    async with await epoll_loop.start_serving(Events(), TCP) as server:
+        clients = [await connect(server.addresses[0]) for _ in range(2)]
+        for client, data in zip([*clients, clients[0]], sent, strict=True):
+            assert await client.say(data, 2) == b"<>"
+    assert parts == sent
+
+
+async def test_an_input_buffer_with_tls(connect):
+    seen = []
+
+    class Events(Recording):
+        def opened(self, conn):
+            conn.reuse_input_buffer()
+
+        def data(self, conn, data):
+            seen.append(type(data))
+            return data
+
+    async with await epoll_loop.start_serving(Events(), TCP, tls=tls.server_context()) as server:
+        client = await connect(server.addresses[0], ssl=tls.client_context(), **tls.NAME)
+        for data in (b"one", b"two"):
+            assert await client.say(data) == data
+    assert seen == [memoryview, memoryview]
+
+
+async def test_what_a_connection_with_an_input_buffer_is_upgraded_to_gets_bytes(connect):
+    got = []
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            got.append(type(data))
+            self.transport.write(data)
+
+    events = Recording()
+    events.instead = {
+        "opened": lambda conn: conn.reuse_input_buffer(),
+        "data": lambda conn, data: conn.upgrade(Echo(), data) and None,
+    }
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        assert await client.say(b"one") == b"one"
+        assert await client.say(b"two") == b"two"
+        client.writer.close()
+    assert got == [bytes, bytes]
 
 
 async def test_keep_alive(connect):
