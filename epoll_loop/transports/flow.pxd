@@ -18,6 +18,7 @@ cdef class WriteTransport(Transport):
     cdef public bint _eof
     cdef Py_ssize_t _high
     cdef Py_ssize_t _low
+    cdef bint _more
     cdef public bint _protocol_paused
     cdef bint _unflushed
     cdef int _writes_lost

@@ -1,8 +1,8 @@
 """Flow control: water marks, and the place in the burst at the end of an iteration.
 
 Writes are queued and leave at the end of the iteration, all transports' in one burst: a peer wakes once for a batch of
-responses and not for each. The water marks look at what a send has left over, so a peer that reads is never a reason
-to pause.
+responses and not for each. The water marks look at what a send has left over, so a peer that reads is no reason to
+pause, but for more than a send is allowed to take.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class WriteTransport(Transport):
         "_eof",
         "_high",
         "_low",
+        "_more",
         "_protocol_paused",
         "_unflushed",
         "_writes_lost",
@@ -51,6 +52,7 @@ class WriteTransport(Transport):
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False
+        self._more = False  # the last send had enough of it, not the kernel: the rest is for later iterations
         self._unflushed = False  # on the reactor's list of transports to flush
         self._burst: Burst | None = None
         self._writes_lost = 0
@@ -83,15 +85,15 @@ class WriteTransport(Transport):
         self._settle()
 
     def _settle(self) -> None:
-        # Only what the kernel has refused counts against the water marks. All else is for flush(), which calls nobody
-        # from inside a write().
-        if not self.writable:
+        # Only what a send has left over counts against the water marks. All else is for flush(), which calls nobody from
+        # inside a write().
+        if self.writable and (self._size or self._closing or self._protocol_paused):
+            self._flush_later()
+        if not self.writable or self._more:
             if self._size > self._high:
                 self._pause_protocol()
             elif self._protocol_paused and self._size <= self._low:
                 self._flush_later()
-        elif self._size or self._closing or self._protocol_paused:
-            self._flush_later()
 
     def _write_lost(self) -> None:
         # connection_lost() is on its way; asyncio's wording, which people search for
@@ -118,7 +120,7 @@ class WriteTransport(Transport):
         if self._protocol_paused:
             if self._size <= self._low:
                 self._resume_protocol()
-        elif self._size > self._high and not self.writable:
+        elif self._size > self._high and (not self.writable or self._more):
             self._pause_protocol()
         if self._size == 0 and not self._lost:
             self._drained()

@@ -422,6 +422,7 @@ class TLSTransport(StreamTransport):
             return
         self._held = engine.unsent
         self._size = queued + self._held
+        self._more = queued > 0
         if sent > 0:
             self._progress = True
         if sent < 0 and sent != -_EAGAIN:
@@ -471,6 +472,7 @@ class TLSTransport(StreamTransport):
     def _discard(self) -> None:
         ByteWriter._discard(self)
         self._held = 0
+        self._more = False
 
     # The end
 

@@ -58,6 +58,20 @@ async def test_a_peer_that_does_not_read(link: tls.Link) -> None:
 
 
 @ours
+async def test_one_large_write(link: tls.Link) -> None:
+    """It is more than is sent at once, and so a reason to stop, whether or not the kernel would take more."""
+    size = 8_000_000
+    protocol = tls.Recorder()
+    async with link(protocol) as peer:
+        protocol.transport.write(tls.pattern(size))
+        assert protocol.calls[-1] == "pause_writing"
+        assert await tls.read(peer, size) == tls.pattern(size)
+        await protocol.until(lambda: "resume_writing" in protocol.calls)
+        low, _ = protocol.transport.get_write_buffer_limits()
+        assert protocol.transport.get_write_buffer_size() <= low
+
+
+@ours
 @memory_counts
 async def test_a_slow_reader_costs_no_memory(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext

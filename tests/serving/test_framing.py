@@ -4,6 +4,7 @@ import asyncio
 import functools
 
 import pytest
+import tls
 from hypothesis import given
 from hypothesis import strategies as st
 from recording import Recording
@@ -240,13 +241,15 @@ async def test_one_that_returns_something_else(connect, reports, out):
     assert events.told[-1] == ("closed", reports[0])
 
 
-async def test_messages_wait_for_a_peer_that_does_not_read(connect):
+@pytest.mark.parametrize("with_tls", [False, True], ids=["tcp", "tls"])
+async def test_messages_wait_for_a_peer_that_does_not_read(connect, with_tls):
     """All of them come in one read, and each has a large answer."""
     events = Recording()
     events.framing = delimiter(b"\n")
     events.instead["data"] = lambda conn, data: bytes(200_000)
-    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0") as server:
-        client = await connect(server.addresses[0])
+    context, options = (tls.server_context(), {"ssl": tls.client_context(), **tls.NAME}) if with_tls else (None, {})
+    async with await epoll_loop.start_serving(events, "tcp://127.0.0.1:0", tls=context) as server:
+        client = await connect(server.addresses[0], **options)
         client.writer.transport.pause_reading()
         client.writer.write(b"x\n" * 300)
         await events.until(lambda: "data" in events.names())
