@@ -34,7 +34,7 @@ class Address:
     """An SSLContext, or a function that returns one, which each loop calls."""
 
     def __post_init__(self) -> None:
-        if not _may_be_tls(self.tls):
+        if not (self.tls is None or callable(self.tls) or hasattr(self.tls, "wrap_bio")):
             raise TypeError(f"tls is an SSLContext, or a function that returns one, not {self.tls!r}")
         if self.kind not in ("tcp", "udp", "unix"):
             raise ValueError(f"an address is of kind tcp, udp or unix, not {self.kind!r}")
@@ -75,13 +75,9 @@ class Address:
         if not callable(self.tls):
             return self.tls
         context = self.tls()
-        if callable(context) or not _may_be_tls(context):
+        if not hasattr(context, "wrap_bio"):
             raise TypeError(f"{self.tls!r} returned {context!r}, which is no SSLContext")
         return context
-
-
-def _may_be_tls(tls: Any) -> bool:
-    return tls is None or callable(tls) or hasattr(tls, "wrap_bio")
 
 
 def parse(text: str | Address, tls: Any = None) -> Address:
@@ -102,7 +98,7 @@ def parse(text: str | Address, tls: Any = None) -> Address:
             raise ValueError(f"it begins with none of {', '.join(_SCHEMES)} and unix")
         kind, family = _SCHEMES[scheme]
         parts = urlsplit(f"//{rest}")
-        if parts.port is None or parts.path or parts.username is not None:
+        if parts.port is None or parts.path or parts.username is not None or "#" in rest:
             raise ValueError(f"it is not {scheme}://HOST:PORT")
         tls = tls if kind == "tcp" else None
         return Address(kind, parts.hostname, parts.port, family=family, reuse_port=reuse_port, tls=tls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,11 @@ class Endpoint(asyncio.DatagramProtocol):
     def resume_writing(self) -> None:
         self._full = False
         self.transport.resume_reading()
+
+    def error_received(self, exc: Exception) -> None:
+        # The program's own doing, unlike what the network says.
+        if isinstance(exc, OSError) and exc.errno == errno.EMSGSIZE:
+            self.server.report("a datagram is too long to be sent", exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.server.endpoint_lost(self)

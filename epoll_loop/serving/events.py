@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 from typing import Any
 
@@ -34,7 +35,8 @@ class Events:
     def data(self, conn: Any, data: Any) -> Answer:
         """Bytes have come, or a message of the `framing`, which may be empty; of a UDP address, a datagram of a `Peer`.
 
-        bytes, or a memoryview that is valid in this call only, after `conn.reuse_input_buffer()`.
+        bytes, or a memoryview that is valid in this call only, after `conn.reuse_input_buffer()`. Where a peer's bytes
+        end, the connection is closed, when all that is queued is sent.
         """
 
     def woken(self, conn: Any) -> Answer:
@@ -48,7 +50,11 @@ class Events:
         """
 
     def closed(self, conn: Conn, error: BaseException | None) -> Action | None:
-        """A connection is gone: None after an end in good order, TimeoutError after a timeout, or an OSError."""
+        """A connection is gone: None after an end in good order, or else what has ended it.
+
+        TimeoutError after a timeout, ValueError of a framing, OSError of the network, what a callback has raised, or
+        what `conn.close()` was given.
+        """
 
     def detached(self, conn: Conn, sock: socket.socket) -> Action | None:
         """A connection was given up by `Action.DETACH`: its socket is yours now, blocking. No `closed()` follows.
@@ -61,7 +67,7 @@ class Events:
     def pre_write(self) -> None:
         """Bytes are about to be handed to a connection. What it returns is ignored; what it raises, write() does."""
 
-    def tick(self) -> float | tuple[float, Action] | None:
+    def tick(self) -> float | Action | tuple[float | None, Action] | None:
         """Called once the server listens, and again after as many seconds as it returns; None: never again."""
 
 
@@ -70,8 +76,18 @@ def check(events: Any) -> None:
     if not isinstance(events, Events):
         raise TypeError(f"events is an object of a class that inherits from epoll_loop.Events, not {events!r}")
     framing = framing_of(events)
-    if not (framing is None or callable(framing)):
-        raise TypeError(f"framing is a function, see delimiter() and length_prefix(), not {framing!r}")
+    if framing is not None and not _takes_two(framing):
+        raise TypeError(f"framing is a function of bytes and a position, see delimiter(), and no method: {framing!r}")
+
+
+def _takes_two(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(b"", 0)
+    except TypeError:
+        return False
+    except ValueError:  # one that is written in C need not tell
+        return callable(function)
+    return True
 
 
 def framing_of(events: Events) -> Framing | None:

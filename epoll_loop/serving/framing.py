@@ -23,25 +23,29 @@ _SMALL = 4096
 
 def delimiter(end: bytes, limit: int = _LIMIT) -> Framing:
     """Messages that end with some bytes, which they have not themselves. ValueError for one of more than `limit`."""
+    _check_limit(limit)
+    if not isinstance(end, bytes):
+        raise TypeError(f"a delimiter is bytes, not {end!r}")
     if not end:
         raise ValueError("an empty delimiter")
 
-    def split(data: bytes, start: int) -> tuple[bytes, int] | int:
+    def split(data: bytes, start: int) -> tuple[bytes, int] | None:
         most = start + limit + len(end)
         at = data.find(end, start, most)
         if at >= 0:
             return data[start:at], at + len(end)
         if len(data) >= most:
             raise ValueError(f"a message of more than {limit} bytes")
-        return most
+        return None
 
-    split.ends_with = end  # type: ignore[attr-defined]  # which may come before there are so many, see Framed
+    split.delimits = end, limit + len(end)  # type: ignore[attr-defined]  # when it is to be called again, see Framed
     return split
 
 
 def length_prefix(size: int = 4, byteorder: str = "big", limit: int = _LIMIT) -> Framing:
     """Messages with their length before them, a number of `size` bytes. ValueError for one of more than `limit`."""
-    if byteorder not in ("big", "little") or size < 1:
+    _check_limit(limit)
+    if byteorder not in ("big", "little") or type(size) is not int or size < 1:
         raise ValueError(f"a number of {size!r} bytes, {byteorder!r} endian")
 
     def split(data: bytes, start: int) -> tuple[bytes, int] | int:
@@ -57,22 +61,27 @@ def length_prefix(size: int = 4, byteorder: str = "big", limit: int = _LIMIT) ->
     return split
 
 
+def _check_limit(limit: Any) -> None:
+    if type(limit) is not int or limit < 0:
+        raise ValueError(f"limit is a number of bytes, not {limit!r}")
+
+
 class Framed:
     """In the place of `Events.data()`, for one connection."""
 
-    __slots__ = ("_busy", "_data", "_end", "_least", "_part", "_split", "_start", "_whole")
+    __slots__ = ("_data", "_end", "_least", "_most", "_part", "_split", "_start", "_whole")
 
     def __init__(self, data: Callable[[Conn, Any], Any], split: Framing) -> None:
         self._data = data
         self._split = split
-        self._end: bytes | None = getattr(split, "ends_with", None)
+        delimits: tuple[bytes | None, int] = getattr(split, "delimits", (None, 0))
+        self._end, self._most = delimits
         self._whole = b""  # what was received, of which the messages up to `_start` were delivered
         self._start = 0
         # Or else: the beginning of a large message, to which bytes are appended without a copy of the others. It is not
         # whole before there are `_least` of them, or `_end` has come.
         self._part = bytearray()
         self._least = 0
-        self._busy = False
 
     def __call__(self, conn: Conn, data: Any) -> None:
         if type(data) is not bytes:
@@ -95,46 +104,44 @@ class Framed:
 
     def go_on(self, conn: Conn) -> bool:
         """Deliver the messages that are there, for as long as the peer takes the answers; return if there are more."""
-        if self._busy:
-            return True  # a callback's answer has made room for more, and is one of those below
-        self._busy = True
-        try:
-            while self._start < len(self._whole):
-                if not conn.is_open() or conn.is_behind():
-                    return True
-                try:
-                    found = self._split(self._whole, self._start)
-                except ValueError as exc:
-                    conn.close(exc)
-                    return False
-                if not isinstance(found, tuple):
-                    self._keep(found)
-                    return False
-                try:
-                    message, end = found
-                    if end <= self._start:
-                        raise RuntimeError(f"the framing found a message that ends where it begins, at {end}")
-                except (TypeError, ValueError):
-                    raise _wrong(found) from None
-                self._start = end
-                out = self._data(conn, message)
-                if out is not None:
-                    conn.answer(out, "data")
-            if self._start > len(self._whole):
-                raise RuntimeError(f"the framing found a message that ends behind what has come, at {self._start}")
-            self._whole, self._start = b"", 0
-            return False
-        finally:
-            self._busy = False
+        while self._start < len(self._whole):
+            if not conn.is_open() or conn.is_behind():
+                return True
+            try:
+                found = self._split(self._whole, self._start)
+            except ValueError as exc:
+                conn.close(exc)
+                return False
+            if not isinstance(found, tuple):
+                self._keep(found)
+                return False
+            try:
+                message, end = found
+                if end <= self._start:
+                    raise RuntimeError(f"the framing found a message that ends where it begins, at {end}")
+            except (TypeError, ValueError):
+                raise _wrong(found) from None
+            self._start = end
+            out = self._data(conn, message)
+            if out is not None:
+                conn.answer(out, "data")
+        if self._start > len(self._whole):
+            raise RuntimeError(f"the framing found a message that ends behind what has come, at {self._start}")
+        self._whole, self._start = b"", 0
+        return False
 
     def _keep(self, found: Any) -> None:
         """What is left is no whole message."""
-        if found is None:
+        if found is None and self._end is not None:
+            least = self._most
+        elif isinstance(found, int):
+            least = found - self._start
+        elif found is None:
             return
-        if not isinstance(found, int):
+        else:
             raise _wrong(found)
         if len(self._whole) - self._start > _SMALL:
-            self._least = found - self._start
+            self._least = least
             self._part = bytearray(self.unused())
 
     def unused(self) -> bytes:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from epoll_loop.serving.addresses import Address
 
 
+# Of a timeout, in seconds: what a float can tell from what is longer.
+_LONGEST = sys.float_info.max
+
+
 async def start_serving(
     events: Events,
     *addresses: str | Address,
@@ -35,10 +39,10 @@ async def start_serving(
 
     An address is "tcp://HOST:PORT", tcp4, tcp6, udp, udp4, udp6, or "unix://PATH"; "?reuseport=true" sets SO_REUSEPORT,
     see socket(7). Port 0 is any that is free. `tls` is for all stream addresses: an SSLContext, or a function that
-    returns one. A connection is closed after `idle_timeout` seconds in which nothing came or went, and after
-    `write_timeout` seconds in which the peer took nothing of what waits for it. `shutdown_timeout` is how many seconds
-    `Serving.shutdown()` gives the connections to take what is queued. ValueError for a bad argument, OSError for an
-    address that cannot be had: then nothing is left open.
+    returns one. A connection is closed after `idle_timeout` seconds in which nothing came or went (so long has also its
+    TLS handshake, or else 60 seconds), and after `write_timeout` seconds in which the peer took nothing of what waits
+    for it. `shutdown_timeout` is how many seconds `Serving.shutdown()` gives the connections to take what is queued.
+    ValueError for a bad argument, OSError for an address that cannot be had: then nothing is left open.
     """
     _check(events, backlog, idle_timeout, write_timeout, shutdown_timeout)
     server = Serving(events, idle_timeout=idle_timeout, write_timeout=write_timeout, shutdown_timeout=shutdown_timeout)
@@ -58,7 +62,8 @@ def serve(events: Events, *addresses: str | Address, loops: int = 1, balance: st
     RuntimeError for a loop that runs in this thread. What keeps one of many loops from serving in the beginning is
     raised, and later there is another try, after a while. After KeyboardInterrupt the connections of a single loop are
     dropped; many loops end as at SIGTERM. A process that takes a second longer than `shutdown_timeout` is killed, and
-    at another KeyboardInterrupt all of them are.
+    at another KeyboardInterrupt all of them are. What is nobody's connection any more after `Conn.upgrade()` ends with
+    the loop.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("serve() cannot be called from a running event loop: there is start_serving()")
@@ -89,9 +94,9 @@ def _check(
     """Raise what is wrong, before there is anything to be closed."""
     check(events)
     for name, seconds in (("idle_timeout", idle_timeout), ("write_timeout", write_timeout)):
-        if seconds is not None and not seconds > 0:
+        if seconds is not None and not 0 < seconds <= _LONGEST:
             raise ValueError(f"{name} is a number of seconds above 0, or None, not {seconds!r}")
-    if not shutdown_timeout >= 0:
+    if not 0 <= shutdown_timeout <= _LONGEST:
         raise ValueError(f"shutdown_timeout is a number of seconds, not {shutdown_timeout!r}")
     operator.index(backlog)
 

@@ -90,6 +90,7 @@ class Serving:
         except BaseException:
             self.drain()
             self.abort()
+            await self._done  # the addresses are free again
             raise
 
     def _begin_timers(self) -> None:
@@ -135,9 +136,13 @@ class Serving:
             return transport.get_extra_info("sockname")
         create = self.loop.create_unix_server if address.kind == "unix" else self.loop.create_server
         new = functools.partial(Conn, self, index)
-        server = await create(new, ssl=self._tls[index], backlog=backlog, start_serving=False, **where)
+        server = await create(new, backlog=backlog, start_serving=False, **self._tls_options(index), **where)
         self._servers.append(server)
         return server.sockets[0].getsockname()
+
+    def _tls_options(self, index: int) -> dict[str, Any]:
+        context = self._tls[index]
+        return {} if context is None else {"ssl": context, "ssl_handshake_timeout": self._idle_timeout}
 
     # Connections that others accept
 
@@ -155,7 +160,7 @@ class Serving:
             except Exception as exc:
                 self._fail(conn, sock, exc)
             return
-        opening = self.loop.connect_accepted_socket(lambda: conn, sock, ssl=self._tls[index])
+        opening = self.loop.connect_accepted_socket(lambda: conn, sock, **self._tls_options(index))
         task = self._arriving[conn] = self.loop.create_task(opening)
         task.add_done_callback(functools.partial(self._arrived, conn, sock))
 
@@ -276,8 +281,10 @@ class Serving:
         try:
             out: Any = self.events.tick()
             found, action = out if type(out) is tuple and len(out) == 2 else (out, None)
-            if found is not None and not (type(found) in (int, float) and found >= 0):
-                raise ValueError(f"Events.tick() returned {out!r}, not seconds, (seconds, Action) or None")
+            if type(out) is Action:
+                found, action = None, out
+            elif found is not None and not (type(found) in (int, float) and found >= 0):
+                raise ValueError(f"Events.tick() returned {out!r}, not seconds, an Action, both, or None")
             delay = None if found is None else float(found)
             self._do(action, "tick")
         except (SystemExit, KeyboardInterrupt):
@@ -306,21 +313,28 @@ class Serving:
         self._ending = True
         for server in self._servers:
             server.close()
+            for transport in server._transports():
+                protocol = transport.get_protocol()
+                if isinstance(protocol, Conn) and protocol not in self._conns:
+                    transport.abort()  # its handshake is not over
         for endpoint in self._endpoints:
             endpoint.transport.close()
         self._cancel_timers()
         if self._conns or self._endpoints:
-            self._after(self._shutdown_timeout, self.abort)
+            self._after(self._shutdown_timeout, self._time_is_up)
             for conn in list(self._conns):
                 conn.close()
         for task in list(self._arriving.values()):
             task.cancel()
         self._settle()
 
-    def abort(self) -> None:
-        """Drop the connections that are left, and the datagrams."""
+    def _time_is_up(self) -> None:
+        self.abort(TimeoutError(f"it was not closed within {self._shutdown_timeout} seconds"))
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Drop the connections that are left, and the datagrams; `Events.closed()` gets `error`."""
         for conn in list(self._conns):
-            conn.abort(TimeoutError(f"it was not closed within {self._shutdown_timeout} seconds"))
+            conn.abort(error)
         for endpoint in self._endpoints:
             endpoint.transport.abort()
 

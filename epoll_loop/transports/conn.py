@@ -90,7 +90,11 @@ class Conn:
             transport.abort()
             return
         self._transport = transport
-        self._tell("opened", self._server.opened)
+        try:
+            self._tell("opened", self._server.opened)
+        except BaseException as exc:  # at which nobody tells of the end
+            self.connection_lost(exc)
+            raise
 
     def data_received(self, data: Any) -> None:
         self.idle = 0
@@ -185,14 +189,14 @@ class Conn:
     def write(self, data: Any) -> None:
         """Send bytes with this iteration, in order. In the loop's thread only.
 
-        TypeError if it is not bytes-like, RuntimeError after `write_eof()`. In vain if the connection is gone.
+        TypeError if it is not bytes-like, RuntimeError after `write_eof()`. In vain if the connection is gone, or is
+        being closed.
         """
         transport = self._transport
-        if transport is None:
+        if transport is None or transport._closing:
             return  # it is not open yet, or not ours any more
         if self._pre_write is not None:
             self._pre_write()
-        self.idle = 0
         chunk = data if type(data) is bytes else _as_bytes(data)
         if type(transport) is StreamTransport:
             ByteWriter.write(transport, chunk)  # not looked for among attributes that a program may have assigned
@@ -262,8 +266,9 @@ class Conn:
     def upgrade(self, protocol: Any, data: bytes = b"") -> Any:
         """Hand the connection over to an asyncio protocol, and return its transport.
 
-        The protocol gets `connection_made()`, and then `data`: what a callback has been given and has not used.
-        RuntimeError if the connection is not open.
+        The protocol gets `connection_made()`, and then `data`: what a callback has been given and has not used, all of
+        it, even if it pauses reading. What the callback returns after that is dropped. An exception of the protocol
+        closes the connection, and comes out here. RuntimeError if the connection is not open.
         """
         transport = self._open()
         self._server.forget(self)
@@ -273,13 +278,15 @@ class Conn:
         paused = transport._protocol_paused
         if paused:
             transport.resume_reading()  # the pause was ours; from now on it is the protocol's to decide
-        protocol.connection_made(transport)
-        if paused:
-            protocol.pause_writing()
-        if data and isinstance(protocol, asyncio.BufferedProtocol):
-            _fill(protocol, data)
-        elif data:
-            protocol.data_received(data)
+        try:
+            protocol.connection_made(transport)
+            if paused:
+                protocol.pause_writing()
+            if data and not transport._closing:
+                _deliver(transport.get_protocol(), data)
+        except BaseException:
+            transport.abort()
+            raise
         return transport
 
     def unused(self) -> bytes:
@@ -308,8 +315,7 @@ class Conn:
         if transport is None or transport._closing:
             return  # lost meanwhile, which closed() is told
         try:
-            # With a number of its own the connection outlives that of the transport.
-            sock = socket.socket(fileno=os.dup(transport.fd))
+            sock = _duplicate(transport.fd)
         except OSError as exc:
             self._server.report("a connection can not be detached", exc)
             self.abort(exc)
@@ -370,7 +376,20 @@ class Conn:
         return f"<Conn {self._transport!r}>"
 
 
-def _fill(protocol: Any, data: bytes) -> None:
+def _duplicate(fd: int) -> socket.socket:
+    """A socket with a number of its own, which outlives the other. OSError."""
+    number = os.dup(fd)
+    try:
+        return socket.socket(fileno=number)
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def _deliver(protocol: Any, data: bytes) -> None:
+    if not isinstance(protocol, asyncio.BufferedProtocol):
+        protocol.data_received(data)
+        return
     rest = memoryview(data)
     while rest:
         buffer = memoryview(protocol.get_buffer(len(rest))).cast("B")

@@ -85,8 +85,8 @@ class WriteTransport(Transport):
         self._settle()
 
     def _settle(self) -> None:
-        # Only what a send has left over counts against the water marks. All else is for flush(), which calls nobody from
-        # inside a write().
+        # Only what a send has left over counts against the water marks. All else is for flush(), which calls nobody
+        # from inside a write().
         if self.writable and (self._size or self._closing or self._protocol_paused):
             self._flush_later()
         if not self.writable or self._more:

@@ -129,7 +129,7 @@ async def test_tls_that_is_no_context(tls):
             await asyncio.to_thread(epoll_loop.serve, Recording(), "tcp://127.0.0.1:0", tls=tls, **options)
 
 
-@pytest.mark.parametrize("out", [1, bytes])
+@pytest.mark.parametrize("out", [None, 1, bytes])
 async def test_tls_of_which_comes_no_context(out):
     with pytest.raises(TypeError, match="which is no SSLContext"):
         await epoll_loop.start_serving(Recording(), "tcp://127.0.0.1:0", Address("tcp", tls=lambda: out))
@@ -171,6 +171,8 @@ def test_what_is_no_address(fields, text):
         ("udp://127.0.0.1:1/path", "not udp://HOST:PORT"),
         ("127.0.0.1:65536", "out of range"),
         ("ftp://127.0.0.1:1", "begins with none of tcp, "),
+        ("tcp://127.0.0.1:1#fragment", "not tcp://HOST:PORT"),
+        ("udp://[::1]:0#?reuseport=true", "not udp://HOST:PORT"),
     ],
 )
 def test_a_text_that_is_no_address(text, wrong):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 
 import pytest
@@ -166,6 +167,30 @@ async def test_the_end_of_the_server_has_a_deadline(tmp_path):
         async with asyncio.timeout(LIMIT):
             await full.server.wait_closed()
         assert full.transport.is_closing()
+
+
+async def test_the_port_is_free_when_it_could_not_begin():
+    """Of what was bound before the one that is busy."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        free = sock.getsockname()
+    async with await epoll_loop.start_serving(Recording(), "tcp://127.0.0.1:0") as other:
+        busy = f"tcp://127.0.0.1:{other.addresses[0][1]}"
+        with pytest.raises(OSError, match="in use"):
+            await epoll_loop.start_serving(Recording(), f"udp://127.0.0.1:{free[1]}", busy)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(free)
+
+
+async def test_one_that_is_too_long(reports):
+    events = Recording()
+    events.instead["data"] = lambda peer, data: bytes(70_000) if data == b"much" else data
+    async with await epoll_loop.start_serving(events, UDP) as server:
+        with dial(server.addresses[0]) as sock:
+            sock.send(b"much")
+            sock.send(b"little")
+            assert await receive(sock) == b"little"
+    assert [exc.errno for exc in reports] == [errno.EMSGSIZE]
 
 
 async def test_the_port_is_free_when_it_has_ended():

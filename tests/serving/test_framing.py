@@ -181,10 +181,37 @@ async def test_woken_is_told_apart_from_an_empty_message(connect):
     assert events.names()[2:4] == ["data", "woken"]
 
 
-@pytest.mark.parametrize("make", [lambda: delimiter(b""), lambda: length_prefix(0), lambda: length_prefix(4, "middle")])
-def test_bad_arguments(make):
-    with pytest.raises(ValueError):
-        make()
+@pytest.mark.parametrize(
+    ("make", "arguments", "error"),
+    [
+        (delimiter, (b"",), ValueError),
+        (delimiter, ("\n",), TypeError),
+        (delimiter, (b"\n", -1), ValueError),
+        (delimiter, (b"\n", None), ValueError),
+        (length_prefix, (0,), ValueError),
+        (length_prefix, (2.5,), ValueError),
+        (length_prefix, (4, "middle"), ValueError),
+        (length_prefix, (4, "big", "much"), ValueError),
+    ],
+)
+def test_bad_arguments(make, arguments, error):
+    with pytest.raises(error):
+        make(*arguments)
+
+
+def test_one_of_somebodys_own_on_another():
+    """It knows nothing of how the other one spares itself a look."""
+    lines = delimiter(b"\n")
+    found = []
+
+    def texts(data, start):
+        part = lines(data, start)
+        return (part[0].decode(), part[1]) if isinstance(part, tuple) else part
+
+    framed = Framed(lambda conn, message: found.append(message), texts)
+    for part in (b"x" * 5000, b"y\n", b"z\n"):
+        framed(Open(), part)
+    assert found == ["x" * 5000 + "y", "z"]
 
 
 def words(data, start):

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 import ssl
 import weakref
 
@@ -38,6 +37,22 @@ async def test_one_that_is_woken_is_idle_all_the_same(connect):
                 events.told[1][1].wake()
                 await asyncio.sleep(0.001)
         assert await client.rest() == b""
+    assert type(events.told[-1][1]) is TimeoutError
+
+
+async def test_a_peer_that_takes_nothing_is_idle_whatever_is_written(connect):
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP, idle_timeout=0.05) as server:
+        client = await connect(server.addresses[0])
+        client.writer.transport.pause_reading()
+        await events.until(lambda: "opened" in events.names())
+        conn = events.told[1][1]
+        conn.write(bytes(20_000_000))
+        async with asyncio.timeout(LIMIT):
+            while "closed" not in events.names():
+                conn.write(b"x")
+                await asyncio.sleep(0.001)
+        client.writer.transport.abort()
     assert type(events.told[-1][1]) is TimeoutError
 
 
@@ -107,7 +122,7 @@ async def test_tick(connect):
 async def test_tick_that_raises_goes_on():
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
-    outs = iter([0, ZeroDivisionError(), 10**400, (0, Action.SHUTDOWN)])
+    outs = iter([0, ZeroDivisionError(), 10**400, Action.SHUTDOWN])
 
     class Events(epoll_loop.Events):
         def tick(self):
@@ -206,6 +221,8 @@ async def test_one_address_with_tls_and_one_without(connect):
         ([7], {}, TypeError, "not 'int'"),
         ([TCP], {"idle_timeout": 0}, ValueError, "idle_timeout"),
         ([TCP], {"write_timeout": -1}, ValueError, "write_timeout"),
+        ([TCP], {"shutdown_timeout": 10**400}, ValueError, "shutdown_timeout is a number of seconds"),
+        ([TCP], {"idle_timeout": 10**400}, ValueError, "idle_timeout is a number of seconds"),
         ([TCP], {"shutdown_timeout": -1}, ValueError, "shutdown_timeout"),
         (["unix:///nonexistent/folder/socket"], {}, OSError, "No such file"),
     ],
@@ -237,15 +254,21 @@ class Framed(epoll_loop.Events):
     framing = b"\r\n"
 
 
+class Method(epoll_loop.Events):
+    def framing(self, data, start):
+        return data, len(data)
+
+
 @pytest.mark.parametrize(
     ("events", "text"),
     [
         (Recording, "events is an object of a class that inherits from epoll_loop.Events, not <class '.*Recording'>"),
         (Duck(), "inherits from epoll_loop.Events, not <.*Duck object"),
         (None, "inherits from epoll_loop.Events, not None"),
-        (Framed(), r"framing is a function, see delimiter\(\) and length_prefix\(\), not b"),
+        (Framed(), r"framing is a function of bytes and a position, see delimiter\(\), and no method: b"),
+        (Method(), "and no method: <function Method.framing"),
     ],
-    ids=["class", "duck", "None", "framing"],
+    ids=["class", "duck", "None", "framing", "method"],
 )
 async def test_what_are_no_events(events, text):
     with pytest.raises(TypeError, match=text):
@@ -275,28 +298,17 @@ async def test_a_slow_reader_is_not_idle(connect):
     assert "closed" not in events.names()[:3]
 
 
-async def test_a_handshake_that_takes_longer_than_the_server():
-    """Nobody is told of the connection, which ends."""
-    server_context, client_context = tls.server_context(), tls.client_context()
+@pytest.mark.parametrize("timeout", [None, 0.05])
+async def test_a_handshake_that_takes_longer(connect, timeout):
+    """Than the server is there, or than is idle: nobody is told of the connection, which ends."""
     events = Recording()
-    server = await epoll_loop.start_serving(events, TCP, tls=server_context)
-    sock = await asyncio.to_thread(socket.create_connection, server.addresses[0], LIMIT)
-    for _ in range(5):
-        await asyncio.sleep(0)  # accepted
-    server.shutdown()
-    async with asyncio.timeout(LIMIT):
-        await server.wait_closed()
-
-    def talk():
-        try:
-            with client_context.wrap_socket(sock, **tls.NAME) as secure:
-                secure.sendall(b"x")
-                return secure.recv(1)
-        except OSError:
-            return b""
-
-    assert await asyncio.to_thread(talk) == b""
-    sock.close()
+    async with await epoll_loop.start_serving(events, TCP, tls=tls.server_context(), idle_timeout=timeout) as server:
+        client = await connect(server.addresses[0])
+        for _ in range(5):
+            await asyncio.sleep(0)  # accepted
+        if timeout is not None:
+            assert await client.rest() == b""
+    assert await client.rest() == b""
     assert events.names() == ["serving"]
 
 

@@ -281,6 +281,88 @@ async def test_upgrade_of_one_whose_peer_is_behind(connect):
         client.writer.close()
 
 
+@pytest.mark.parametrize("where", ["connection_made", "data_received"])
+async def test_an_upgrade_that_fails(connect, reports, where):
+    """It closes the connection, and is reported once."""
+
+    def fail(*args):
+        raise ZeroDivisionError(where)
+
+    protocol = type("Failing", (asyncio.Protocol,), {where: fail})()
+    events = Recording()
+    events.instead["data"] = lambda conn, data: conn.upgrade(protocol, data) and None
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"x")
+        assert await client.rest() == b""
+    assert [str(exc) for exc in reports] == [where]
+    assert events.names() == ["serving", "opened", "data"]
+
+
+async def test_an_upgrade_to_what_closes_or_is_only_the_first(connect):
+    """What has come is delivered to who has the connection then."""
+    got = []
+
+    class Last(asyncio.Protocol):
+        def data_received(self, data):
+            got.append(data)
+
+    class First(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            if len(got):
+                transport.close()
+            else:
+                transport.set_protocol(Last())
+
+        def data_received(self, data):
+            got.append("nobody")
+
+    events = Recording()
+    events.instead["data"] = lambda conn, data: conn.upgrade(First(), data) and None
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        client = await connect(server.addresses[0])
+        client.writer.write(b"x")
+        await events.until(lambda: got)
+        other = await connect(server.addresses[0])
+        other.writer.write(b"y")
+        assert await other.rest() == b""
+        client.writer.close()
+    assert got == [b"x"]
+
+
+async def test_nothing_is_written_after_close(connect):
+    events = Recording()
+    async with await epoll_loop.start_serving(events, TCP) as server:
+        for size in (0, 20_000_000):  # at once, and while much is queued
+            events.instead["data"] = lambda conn, data, size=size: conn.write(bytes(size)) or conn.close() or data
+            client = await connect(server.addresses[0])
+            client.writer.write(b"x")
+            assert await client.rest() == bytes(size)
+
+
+def test_an_interrupt_out_of_opened():
+    """The run ends; the connection has ended, too."""
+    events = Recording()
+    found = []
+
+    def interrupt(conn):
+        raise KeyboardInterrupt
+
+    async def main():
+        server = await epoll_loop.start_serving(events, TCP)
+        found.append(server)
+        with socket.create_connection(server.addresses[0]):
+            await asyncio.sleep(LIMIT)
+
+    events.instead["opened"] = interrupt
+    with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=epoll_loop.new_event_loop) as runner:
+        runner.run(main())
+    assert events.names() == ["serving", "opened", "closed"]
+    assert type(events.told[-1][1]) is KeyboardInterrupt
+    assert not found[0]._conns
+
+
 async def test_addresses_are_known_when_it_has_closed(connect):
     found = []
     events = Recording()
