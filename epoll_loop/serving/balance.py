@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from epoll_loop.transports.listener import EXHAUSTED
@@ -27,6 +28,7 @@ class Accepting:
         self._least = balance == LEAST_CONNECTIONS
         self._last = -1  # the index of the place that was chosen last
         self._sockets: list[tuple[int, socket.socket]] = []
+        self._waiting: collections.deque[tuple[int, socket.socket]] = collections.deque()  # taken back
         self._paused = True
         self._exhausted = False
 
@@ -38,16 +40,34 @@ class Accepting:
         self._sockets = list(sockets)
 
     def stop(self) -> None:
-        """Accept no more; the sockets are the caller's."""
+        """Accept no more, and close what was taken back; the listening sockets are the caller's."""
         self._pause()
         self._sockets = []
+        self.take_back(())
+
+    def take_back(self, connections: Iterable[tuple[int, socket.socket]]) -> None:
+        """Hand them to others than the worker that did not get them: now, or as soon as one takes connections.
+
+        After `stop()` they are closed.
+        """
+        self._waiting.extend(connections)
+        if self._sockets:
+            self._hand_waiting()
+            return
+        while self._waiting:
+            self._waiting.popleft()[1].close()
 
     def resume(self) -> None:
         """Go on: a worker takes connections again, or for the first time."""
+        self._hand_waiting()
         if self._paused:
             self._paused = False
             for index, sock in self._sockets:
                 self._loop.add_reader(sock, self._accept, index, sock)
+
+    def _hand_waiting(self) -> None:
+        while self._waiting and (place := self.choose()) is not None:
+            self._hand(place, *self._waiting.popleft())
 
     def _pause(self) -> None:
         self._paused = True
@@ -70,16 +90,18 @@ class Accepting:
                     return
                 continue  # that one is gone
             self._exhausted = False
-            self._last = place.index
-            place.hand(index, sock)
+            self._hand(place, index, sock)
+
+    def _hand(self, place: Any, index: int, sock: socket.socket) -> None:
+        self._last = place.index
+        place.hand(index, sock)
 
     def choose(self) -> Any:
         """Return the place that is next, or None if no worker takes connections now."""
-        order = [*self._places[self._last + 1 :], *self._places[: self._last + 1]]
-        ready = [place for place in order if place.takes()]
-        if not ready:
-            return None
-        return min(ready, key=lambda place: place.connections) if self._least else ready[0]
+        # From the one behind the last; what is below 0 counts from the end.
+        turns = range(self._last + 1 - len(self._places), self._last + 1)
+        ready = (place for turn in turns if (place := self._places[turn]).takes())
+        return min(ready, key=lambda place: place.connections, default=None) if self._least else next(ready, None)
 
     def _wait(self, number: int | None) -> None:
         self._pause()

@@ -6,7 +6,6 @@ import array
 import collections
 import contextlib
 import enum
-import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -18,7 +17,8 @@ _HEADER = struct.Struct("!BII")
 _BUDGET = 64
 # Of those that wait here, besides what the kernel has taken: a worker with more is behind the others.
 _MANY = 256
-# Seconds before another try when too many sockets are under way; see ETOOMANYREFS of unix(7).
+# Seconds before another try when the kernel can not take one: too many sockets are under way (see ETOOMANYREFS of
+# unix(7)), or it is short of memory.
 _RETRY = 0.05
 # Seconds that the end waits for the other side to take what is queued.
 _LAST = 1.0
@@ -70,7 +70,7 @@ class Messages:
         self._loop.add_reader(self._sock, self.read)
 
     def send(self, kind: Kind, number: int = 0, payload: bytes = b"", sock: socket.socket | None = None) -> None:
-        """Send a message; the socket belongs to the other side from now on."""
+        """Send a message; the socket belongs to the other side from now on, unless `unsent()` returns it."""
         self._queue.append((_HEADER.pack(kind, number, len(payload)) + payload, sock))
         if not self._waits:
             self._flush()
@@ -88,12 +88,9 @@ class Messages:
                 self._waits = True
                 self._loop.add_writer(self._sock, self._go_on)
                 return
-            except OSError as exc:
-                if exc.errno == errno.ETOOMANYREFS:
-                    self._waits = True
-                    self._loop.call_later(_RETRY, self._go_on)
-                else:
-                    self._drop()  # the other side is gone, which the reading end is told too
+            except OSError:  # or the other side is gone, which read() is told too, and closes this one
+                self._waits = True
+                self._loop.call_later(_RETRY, self._go_on)
                 return
             if sock is not None:
                 sock.close()
@@ -128,7 +125,7 @@ class Messages:
             except OSError:
                 data, fds = b"", []
             if not data:
-                self.close()
+                self._close()
                 self._lost()
                 return False
             self._input += data
@@ -158,14 +155,19 @@ class Messages:
 
     def close(self) -> None:
         """Close it, and the sockets that wait. Calling it again has no effect."""
-        self._drop()
+        for _, sock in self.unsent():
+            sock.close()
+        self._close()
+
+    def _close(self) -> None:
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
 
-    def _drop(self) -> None:
-        for _, sock in self._queue:
-            if sock is not None:
-                sock.close()
-        self._queue.clear()
+    def unsent(self) -> list[tuple[int, socket.socket]]:
+        """Return the sockets that wait, each with the number of its message, and do not send them."""
+        # Of a message that has begun the socket is gone: the rest of it has to follow.
+        unsent = [(_HEADER.unpack_from(data)[1], sock) for data, sock in self._queue if sock is not None]
+        self._queue = collections.deque(message for message in self._queue if message[1] is None)
+        return unsent

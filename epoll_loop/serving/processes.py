@@ -52,7 +52,7 @@ class Process:
         try:
             with _interrupts_later():
                 self._process.start()
-            self._messages.start(self._received, place.leaves)
+            self._messages.start(self._received, self._leaves)
             assert self._process.pid is not None
             # Not by its sentinel, which a process that the worker has forked holds open.
             self._watch = ExitWatch(loop, self._process.pid, self._exited)
@@ -93,10 +93,14 @@ class Process:
         elif kind is Kind.SHUTDOWN:
             self._place.shutdown()
         elif kind is Kind.LEAVES:
-            self._place.leaves()
+            self._leaves()
             self.drain()
         elif kind is Kind.FAILED:
             self._error = _unpickled_error(payload)
+
+    def _leaves(self) -> None:
+        self._place.leaves()
+        self._place.untaken(self._messages.unsent())
 
     def _exited(self) -> None:
         if self._over:
@@ -105,12 +109,14 @@ class Process:
         self._watch.close()
         while self._messages.read():  # its last words
             pass
+        unsent = self._messages.unsent()
         self._messages.close()
         self._process.join()
         code, pid = self._process.exitcode or 0, self._process.pid
         self._process.close()
         way = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         self._place.ended(f"its process {pid} has ended with {way}", self._error)
+        self._place.untaken(unsent)
 
 
 @contextlib.contextmanager

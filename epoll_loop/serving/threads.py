@@ -23,8 +23,9 @@ class Thread:
         self._sockets = sockets
         self._place = place
         self._server: Serving | None = None
-        self._under_way: set[socket.socket] = set()  # handed over, and not taken yet
+        self._under_way: dict[socket.socket, int] = {}  # handed over, and not taken yet, with the address
         self._draining = False
+        self._over = False  # its loop runs for the last time, to be closed
         self._thread = threading.Thread(target=self._main, name=f"epoll_loop-{index}", daemon=True)
         self._thread.start()
 
@@ -33,7 +34,7 @@ class Thread:
     def hand(self, index: int, sock: socket.socket) -> None:
         """Hand a connection over."""
         assert self._server is not None
-        self._under_way.add(sock)
+        self._under_way[sock] = index
         self._server.call(self._accept, index, sock)
 
     def is_behind(self) -> bool:
@@ -59,9 +60,8 @@ class Thread:
 
     def _ended(self, error: BaseException | None) -> None:
         self._thread.join()
-        for sock in self._under_way:
-            sock.close()
         self._place.ended("its thread has ended", error)
+        self._place.untaken([(index, sock) for sock, index in self._under_way.items()])
 
     # In the worker's thread
 
@@ -69,7 +69,10 @@ class Thread:
         error: BaseException | None = None
         try:
             with asyncio.Runner(loop_factory=Loop) as runner:
-                runner.run(self._job.serve(self._index, self._sockets, self))
+                try:
+                    runner.run(self._job.serve(self._index, self._sockets, self))
+                finally:
+                    self._over = True
         except BaseException as exc:
             error = exc
         for sockets in self._sockets:
@@ -79,8 +82,9 @@ class Thread:
 
     def _accept(self, index: int, sock: socket.socket) -> None:
         assert self._server is not None
-        self._under_way.discard(sock)
-        self._server.accept(index, sock)
+        if not self._over:  # else it stays under way
+            del self._under_way[sock]
+            self._server.accept(index, sock)
 
     def serving(self, server: Serving) -> None:
         """The server listens."""

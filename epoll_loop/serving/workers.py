@@ -89,6 +89,10 @@ class Place:
         """It has taken all that was handed to it."""
         self._owner.accepting.resume()
 
+    def untaken(self, connections: list[tuple[int, socket.socket]]) -> None:
+        """It leaves or is gone, and has not got these of what was handed to it."""
+        self._owner.accepting.take_back(connections)
+
     def released(self, count: int) -> None:
         """It does not serve so many connections any more."""
         self.connections -= count
@@ -98,7 +102,7 @@ class Place:
         self._owner.shutdown()
 
     def ended(self, how: str, error: BaseException | None) -> None:
-        """It is gone, and its connections are closed."""
+        """It is gone, and the connections that it has got are closed."""
         self.worker = None
         self.connections = 0
         self._ready = False

@@ -44,6 +44,12 @@ class Client:
         self.index = first[0]
         return self
 
+    def has_come(self):
+        """Whether it was told already which worker it is."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def say(self, data):
         self.sock.sendall(data)
         return self.sock.recv(len(data))
@@ -139,10 +145,25 @@ class Program:
     def log(self):
         return self.stderr.read_text()
 
-    def client(self, address=None):
+    def comes(self, address=None):
+        """A client that nobody serves yet."""
         client = Client(self.addresses[0] if address is None else address)
         self.clients.append(client)
-        return client.arrive()
+        return client
+
+    def client(self, address=None):
+        return self.comes(address).arrive()
+
+    def until_behind(self):
+        """Clients that come to worker 0, which is stuck, until it takes no more; those of worker 1 come and go."""
+        stuck = []
+        while True:
+            first = self.comes()
+            with contextlib.closing(self.client()) as second:
+                assert second.index == 1
+            if first.has_come():  # to the same one then, and before the second
+                return stuck
+            stuck.append(first)
 
     def client_of(self, index):
         """A client that came to that worker, sooner or later."""

@@ -40,6 +40,20 @@ def zombies():
     return int(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
 
 
+def wait():
+    """Hang until SIGUSR1 comes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    say(hangs=HERE.server.loop_index)
+    signal.sigwait({signal.SIGUSR1})
+
+
+def later(iterations, callback):
+    if iterations:
+        HERE.server.loop.call_soon(later, iterations - 1, callback)
+    else:
+        callback()
+
+
 def hang() -> NoReturn:
     while True:
         signal.pause()
@@ -115,6 +129,15 @@ class Served(epoll_loop.Events):
             case b"hang":
                 say(hangs=HERE.server.loop_index)
                 hang()
+            case b"wait and leave":
+                wait()
+                os.kill(os.getpid(), signal.SIGTERM)
+                later(3, hang)  # when it has told the parent
+                return b"!"
+            case b"wait and exit":
+                wait()
+                threading.Thread(target=threading.Event().wait).start()  # the process stays
+                raise SystemExit
             case b"stay":
                 self.stays = True
                 return b"!"

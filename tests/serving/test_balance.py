@@ -20,6 +20,7 @@ class Place:
         self.index = index
         self.connections = connections
         self.open = True
+        self.handed = []
         self.changed = asyncio.Event()
 
     def takes(self):
@@ -27,6 +28,7 @@ class Place:
 
     def hand(self, index, sock):
         self.connections += 1
+        self.handed.append(index)
         sock.close()
         self.changed.set()
 
@@ -101,6 +103,45 @@ async def test_nobody_takes_them(kind):
         accepting.stop()
         accepting.resume()
         assert not loop.remove_reader(listening)
+
+
+async def test_what_is_taken_back():
+    """It comes to those whose turn it is, else it waits for somebody, and until the end at the latest."""
+    places = [Place(0, 3), Place(1, 2), Place(2, 9)]
+    accepting = Accepting(asyncio.get_running_loop(), places, LEAST_CONNECTIONS)
+
+    def take_back(*indices):
+        pairs = {index: socket.socketpair() for index in indices}
+        accepting.take_back([(index, sock) for index, (sock, _) in pairs.items()])
+        for _, other in pairs.values():
+            other.setblocking(False)
+        return [other for _, other in pairs.values()]
+
+    others = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting.start([(0, listening)], 10)
+        accepting.resume()
+        others += take_back(5, 6, 7)
+        assert [place.handed for place in places] == [[6], [5, 7], []]
+        for place in places:
+            place.open = False
+        others += take_back(8, 9)
+        accepting.resume()
+        assert [place.handed for place in places] == [[6], [5, 7], []]
+        places[2].open = True
+        accepting.resume()
+        assert places[2].handed == [8, 9]
+        places[2].open = False
+        others += take_back(10)
+        accepting.stop()
+        assert others[-1].recv(1) == b""
+        places[2].open = True
+        others += take_back(11)
+        accepting.resume()
+        assert places[2].handed == [8, 9]
+    for other in others:
+        with other:
+            assert other.recv(1) == b""
 
 
 async def test_out_of_descriptors(monkeypatch):

@@ -144,12 +144,75 @@ async def test_too_many_sockets_under_way(ends, monkeypatch):
     assert here.drained == 1
 
 
-async def test_sockets_for_one_that_is_gone_are_closed(ends):
+async def test_what_was_not_sent_is_had_back(ends):
+    """Each socket comes to the other side or back, with its number, and the order stays."""
+    here, there = ends
+    others = []
+    while not here.messages.is_behind():
+        one, other = socket.socketpair()
+        others.append(other)
+        here.messages.send(Kind.ACCEPTED, len(others) - 1, sock=one)
+    here.messages.send(Kind.DRAIN)
+    unsent = here.messages.unsent()
+    assert here.messages.unsent() == []
+    there.start()
+    await there.until(lambda: len(there.told) + len(unsent) >= len(others))
+    found = [(number, sock) for _, number, _, sock in there.told] + unsent
+    assert [number for number, _ in found] == list(range(len(others)))
+    for (number, sock), other in zip(found, others, strict=True):
+        sock.send(b"%d" % number)
+        assert other.recv(10) == b"%d" % number
+    for sock in (*others, *(sock for _, sock in unsent)):
+        sock.close()
+
+
+async def test_a_socket_whose_message_has_begun_is_not_had_back(ends, monkeypatch):
+    """The rest of the message, and what is no connection, is sent."""
+    here, there = ends
+    pairs = [socket.socketpair() for _ in range(2)]
+    begun, waits = (sock for sock, _ in pairs)
+    with monkeypatch.context() as patch:
+        patch.setattr(here.messages, "_send", partly(here.messages))
+        here.messages.send(Kind.ACCEPTED, 1, sock=begun)
+        here.messages.send(Kind.ACCEPTED, 2, sock=waits)
+        here.messages.send(Kind.DRAIN)
+    assert begun.fileno() == -1
+    assert here.messages.unsent() == [(2, waits)]
+    there.start()
+    await there.until(lambda: len(there.told) == 2)
+    assert [message[:2] for message in there.told] == [(Kind.ACCEPTED, 1), (Kind.DRAIN, 0)]
+    for sock in (waits, *(other for _, other in pairs)):
+        sock.close()
+
+
+def partly(messages):
+    """The kernel takes three bytes, and then no more for now."""
+    sizes = [3]
+
+    def send(data, sock):
+        if not sizes:
+            raise BlockingIOError
+        return messages._sock.send(data[: sizes.pop()])
+
+    return send
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_sockets_for_one_that_is_gone(ends, told):
+    """They are had back, whether that is known already or not, and closed at the end."""
     here, there = ends
     there.messages.close()
-    one, other = socket.socketpair()
-    with other:
-        here.messages.send(Kind.ACCEPTED, sock=one)
-        assert other.recv(1) == b""
     here.start()
-    await here.until(lambda: here.lost)
+    if told:
+        await here.until(lambda: here.lost)
+    for back in (True, False):
+        one, other = socket.socketpair()
+        with one, other:
+            here.messages.send(Kind.ACCEPTED, 7, sock=one)
+            if back:
+                assert here.messages.unsent() == [(7, one)]
+            else:
+                await here.until(lambda: here.lost)
+                here.messages.close()
+                assert other.recv(1) == b""
+    assert here.lost == 1

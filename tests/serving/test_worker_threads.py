@@ -56,6 +56,10 @@ class Shared(epoll_loop.Events):
             case b"hang":
                 self.waits.put(self.local.index)
                 self.release.wait(LIMIT)
+            case b"hang and exit":
+                self.waits.put(self.local.index)
+                self.release.wait(LIMIT)
+                raise SystemExit
         return data
 
 
@@ -96,10 +100,26 @@ class Server:
         assert loops == self.loops
         return index
 
-    def client(self, address=None):
+    def comes(self, address=None):
+        """A client that nobody serves yet."""
         client = Client(self.addresses[0] if address is None else address)
         self.clients.append(client)
-        return client.arrive()
+        return client
+
+    def client(self, address=None):
+        return self.comes(address).arrive()
+
+    def stuck(self, *clients):
+        """Have the loops of these stuck, to end at `events.release`."""
+        for client in clients:
+            client.sock.sendall(b"hang and exit")
+            assert self.events.waits.get(timeout=LIMIT) == client.index
+
+    def pairs(self, count):
+        """Clients of both loops in turn; those of loop 0, which is stuck, are returned."""
+        pairs = [(self.comes(), self.client()) for _ in range(count)]
+        assert [(first.has_come(), second.index) for first, second in pairs] == [(False, 1)] * count
+        return [first for first, _ in pairs]
 
     def client_of(self, index):
         return next(client for client in (self.client() for _ in range(1000)) if client.index == index)
@@ -170,12 +190,53 @@ def test_one_that_ends_is_replaced(balance, caplog):
     assert "ZeroDivisionError: in serving()" in caplog.text
 
 
+@pytest.mark.parametrize("balance", ["round-robin", "least-connections"])
+def test_what_one_that_ends_has_not_taken_is_served_by_another(balance):
+    """And is counted there."""
+    with Server(balance=balance) as server:
+        first, _ = server.client_of(0), server.client_of(1)
+        server.stuck(first)
+        untaken = server.pairs(10)
+        server.events.release.set()
+        assert first.rest() == 0
+        for client in untaken:
+            assert client.arrive().index == 1
+            assert client.say(b"hello") == b"hello"
+        assert server.next_one() == 0
+        if balance == "least-connections":
+            server.client_of(0)
+            more = sum(client.index for client in server.clients) - 1  # than this one, at loop 1
+            assert [server.client().index for _ in range(more)] == [0] * more
+            assert {server.client().index, server.client().index} == {0, 1}
+
+
+def test_what_those_that_end_have_not_taken_waits_for_the_next_one():
+    with Server(balance="round-robin") as server:
+        server.stuck(server.client_of(0), server.client_of(1))
+        untaken = [server.comes() for _ in range(10)]
+        server.events.release.set()
+        assert [client.arrive().say(b"hello") for client in untaken] == [b"hello"] * 10
+
+
+def test_what_was_not_taken_is_closed_at_the_end():
+    with Server(balance="round-robin") as server:
+        first, second = server.client_of(0), server.client_of(1)
+        server.stuck(first)
+        untaken = server.pairs(10)
+        second.sock.sendall(b"end")
+        assert second.rest() == 1
+        server.events.release.set()
+        server.over.result(LIMIT)
+        assert [client.rest() for client in untaken] == [0] * 10
+
+
 class Place:
     """What a thread tells of itself."""
 
     def __init__(self):
         self.serves = asyncio.Event()
         self.gone = asyncio.Event()
+        self.had_back = []
 
     def ready(self):
         self.serves.set()
@@ -183,6 +244,9 @@ class Place:
     def ended(self, how, error):
         self.error = error
         self.gone.set()
+
+    def untaken(self, connections):
+        self.had_back += connections
 
 
 def leave():
@@ -192,18 +256,23 @@ def leave():
 async def test_a_connection_for_one_that_has_just_ended():
     """The parent does not know yet."""
     place = Place()
-    job = Job(epoll_loop.Events(), [parse(TCP)], [("127.0.0.1", 1)], {}, 1, 1, False)
+    job = Job(Shared(), [parse(TCP)], [("127.0.0.1", 1)], {}, 1, 1, False)
     thread = Thread(asyncio.get_running_loop(), job, 0, [[]], place)
     ours, theirs = socket.socketpair()
-    with ours:
+    peer, taken = socket.socketpair()
+    with ours, peer:
+        peer.settimeout(LIMIT)
         async with asyncio.timeout(LIMIT):
             await place.serves.wait()
+            thread.hand(0, taken)
+            assert peer.recv(1) == b"\0"
             thread._server.call(leave)
             thread._thread.join(LIMIT)
-            thread.hand(0, theirs)
+            thread.hand(7, theirs)
             await place.gone.wait()
         assert isinstance(place.error, SystemExit)
-        assert ours.recv(1) == b""
+        assert place.had_back == [(7, theirs)]
+        theirs.close()
 
 
 def test_one_that_can_not_start():

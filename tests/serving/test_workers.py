@@ -15,6 +15,7 @@ from many import TCP, Client, Program
 from programs import Up
 from recording import LIMIT
 
+from epoll_loop.serving.messages import _MANY
 from epoll_loop.serving.workers import Place, Workers
 
 pytestmark = [
@@ -102,6 +103,61 @@ def test_a_worker_is_killed(tmp_path, balance):
         program.process.terminate()
         program.is_over()
         assert program.log().count(f"worker 0: its process {old} has ended with signal 9 (Killed)") == 1
+
+
+def stuck(program, how=b"hang"):
+    """Have worker 0 stuck, and clients come to it until it takes no more: the last of them wait in the parent."""
+    first, _ = program.clients_of_all()
+    first.sock.sendall(how)
+    assert program.line() == {"hangs": 0}
+    clients = program.until_behind()
+    return clients[:-_MANY], clients[-_MANY:]
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_what_a_killed_worker_was_not_sent_is_served_by_another(tmp_path, forks):
+    """What it was sent ends with it, and with what it has forked, which has its end of the messages too."""
+    with Program(tmp_path, balance="round-robin") as program:
+        program.ready()
+        if forks:
+            first, _ = program.clients_of_all()
+            assert first.say(b"fork") == b"!"
+            forked = program.line()["forked"]
+            program.has(forked)
+        sent, unsent = stuck(program)
+        program.kill(0)
+        assert [client.arrive().say(b"hello") for client in unsent] == [b"hello"] * _MANY
+        if forks:
+            signal.pidfd_send_signal(program.pidfds[forked], signal.SIGKILL)
+        assert [client.rest() for client in sent] == [0] * len(sent)
+        assert program.next_worker()["index"] == 0
+        assert program.client_of(0).say(b"hello") == b"hello"
+        program.process.terminate()
+        program.is_over()
+
+
+@pytest.mark.parametrize("how", [b"wait and leave", b"wait and exit"])
+def test_what_was_not_sent_to_one_that_takes_no_more_is_served_at_once(tmp_path, how):
+    """And not when its process ends, which it does not."""
+    with Program(tmp_path, balance="round-robin", shutdown_timeout=1000) as program:
+        program.ready()
+        _, unsent = stuck(program, how)
+        program.kill(0, signal.SIGUSR1)
+        assert unsent[-1].arrive().index == 1
+        assert unsent[-1].say(b"hello") == b"hello"
+        program.kill(0)
+        assert program.next_worker()["index"] == 0
+        program.process.terminate()
+        program.is_over()
+
+
+def test_what_was_not_sent_is_closed_at_the_end(tmp_path):
+    with Program(tmp_path, balance="round-robin", shutdown_timeout=0) as program:
+        program.ready()
+        sent, unsent = stuck(program)
+        program.process.terminate()
+        assert [client.rest() for client in sent + unsent] == [0] * len(sent + unsent)
+        program.is_over()
 
 
 def test_one_that_is_killed_and_has_forked(tmp_path):
