@@ -26,6 +26,8 @@ DIRECTIVES = {
     "nonecheck": False,
     "cdivision": True,
     "freethreading_compatible": True,  # a loop is its thread's; what threads share is in the notes of core/syscalls.pyx
+    "embedsignature": True,  # for help() and inspect
+    "embedsignature.format": "clinic",
 }
 
 

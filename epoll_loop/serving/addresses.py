@@ -71,13 +71,22 @@ class Address:
         return {"local_addr": local, "family": self.family, "reuse_port": self.reuse_port or None}
 
     def context(self) -> Any:
-        """Return the SSLContext of its connections, or None. TypeError if the function returns something else."""
+        """Return the SSLContext of its connections, or None.
+
+        TypeError if the function returns something else, ValueError for a context that is for clients only.
+        """
         if not callable(self.tls):
-            return self.tls
+            return _of_a_server(self.tls)
         context = self.tls()
         if not hasattr(context, "wrap_bio"):
             raise TypeError(f"{self.tls!r} returned {context!r}, which is no SSLContext")
-        return context
+        return _of_a_server(context)
+
+
+def _of_a_server(context: Any) -> Any:
+    if getattr(getattr(context, "protocol", None), "name", None) == "PROTOCOL_TLS_CLIENT":
+        raise ValueError("tls is a context for clients; ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) is none")
+    return context
 
 
 def parse(text: str | Address, tls: Any = None) -> Address:

@@ -11,7 +11,10 @@ from epoll_loop.transports.conn import Action, parts_of
 
 
 class Peer:
-    """What `Events.data()` has in the place of a connection: who has sent a datagram. A new one for each datagram."""
+    """What `Events.data()` has in the place of a connection: who has sent a datagram. A new one for each datagram.
+
+    There is nothing to be opened or closed: `Action.CLOSE` sends what is returned with it, and does nothing else.
+    """
 
     __slots__ = ("_endpoint", "address_index", "context", "remote_address")
 
@@ -98,7 +101,7 @@ class Endpoint(asyncio.DatagramProtocol):
                 self.send(out, peer.remote_address)
             return
         data, action = parts_of(out, name)
-        if action is not Action.NONE and action is not Action.SHUTDOWN:
+        if action is Action.DETACH:
             raise TypeError(f"Events.{name}() returned {action} for a datagram, which has no connection")
         if data:
             self.send(data, peer.remote_address)

@@ -6,7 +6,7 @@ import inspect
 import socket
 from typing import Any
 
-from epoll_loop.serving.framing import Framing
+from epoll_loop.serving.framing import Framing, delimiter, length_prefix
 from epoll_loop.transports.conn import Action, Conn
 
 Bytes = bytes | bytearray | memoryview
@@ -30,7 +30,7 @@ class Events:
         """A `Serving` listens, on its `addresses`; of many loops, each has its own. An exception ends it."""
 
     def opened(self, conn: Conn) -> Answer:
-        """A connection was accepted. Its options are set here: `conn.keep_alive()`, `conn.reuse_input_buffer()`."""
+        """A connection was accepted, and TLS is up. Its options are set here: `conn.keep_alive()` and the like."""
 
     def data(self, conn: Any, data: Any) -> Answer:
         """Bytes have come, or a message of the `framing`, which may be empty; of a UDP address, a datagram of a `Peer`.
@@ -68,7 +68,10 @@ class Events:
         """Bytes are about to be handed to a connection. What it returns is ignored; what it raises, write() does."""
 
     def tick(self) -> float | Action | tuple[float | None, Action] | None:
-        """Called once the server listens, and again after as many seconds as it returns; None: never again."""
+        """Called once the server listens, and again after as many seconds as it returns; None: never again.
+
+        After an exception it is called again after as many as the last time, at first one.
+        """
 
 
 def check(events: Any) -> None:
@@ -76,6 +79,9 @@ def check(events: Any) -> None:
     if not isinstance(events, Events):
         raise TypeError(f"events is an object of a class that inherits from epoll_loop.Events, not {events!r}")
     framing = framing_of(events)
+    makers: tuple[Any, ...] = (delimiter, length_prefix)
+    if framing in makers:
+        raise TypeError(f"framing is what delimiter() or length_prefix() returns, not {framing!r} itself")
     if framing is not None and not _takes_two(framing):
         raise TypeError(f"framing is a function of bytes and a position, see delimiter(), and no method: {framing!r}")
 

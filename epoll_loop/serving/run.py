@@ -41,9 +41,12 @@ async def start_serving(
     see socket(7). Port 0 is any that is free. `tls` is for all stream addresses: an SSLContext, or a function that
     returns one. A connection is closed after `idle_timeout` seconds in which nothing came or went (so long has also its
     TLS handshake, or else 60 seconds), and after `write_timeout` seconds in which the peer took nothing of what waits
-    for it. `shutdown_timeout` is how many seconds `Serving.shutdown()` gives the connections to take what is queued.
-    ValueError for a bad argument, OSError for an address that cannot be had: then nothing is left open.
+    for it, the end of TLS included. `shutdown_timeout` is how many seconds `Serving.shutdown()` gives connections to
+    take what is queued. ValueError for a bad argument, OSError for an address that cannot be had: then nothing is left
+    open. RuntimeError on a loop that is not one of epoll_loop.
     """
+    if not isinstance(asyncio.get_running_loop(), Loop):
+        raise RuntimeError("start_serving() needs a loop of epoll_loop; epoll_loop.run() has one")
     _check(events, backlog, idle_timeout, write_timeout, shutdown_timeout)
     server = Serving(events, idle_timeout=idle_timeout, write_timeout=write_timeout, shutdown_timeout=shutdown_timeout)
     await server.start(parse_all(addresses, tls), backlog)

@@ -24,7 +24,10 @@ _LOOKS = 4
 
 
 class Serving:
-    """A server on the running loop, made by `start_serving()`; an asynchronous context, which ends it."""
+    """A server on the running loop, made by `start_serving()`; an asynchronous context, which ends it.
+
+    It has its `addresses`, the `loop` it runs on, how many `loops` serve together, and which this is: `loop_index`.
+    """
 
     def __init__(
         self,
@@ -79,7 +82,11 @@ class Serving:
         try:
             for index, address in enumerate(addresses):
                 self._tls.append(address.context())
-                await self._bind(index, address, backlog, bound[index] if bound else None)
+                try:
+                    await self._bind(index, address, backlog, bound[index] if bound else None)
+                except OSError as exc:
+                    exc.add_note(f"{address} can not be served")
+                    raise
             for server in self._servers:
                 await server.start_serving()
             self._do(self.events.serving(self), "serving")  # before anything is accepted: nothing has waited
@@ -142,7 +149,10 @@ class Serving:
 
     def _tls_options(self, index: int) -> dict[str, Any]:
         context = self._tls[index]
-        return {} if context is None else {"ssl": context, "ssl_handshake_timeout": self._idle_timeout}
+        if context is None:
+            return {}
+        limits = {"ssl_handshake_timeout": self._idle_timeout, "ssl_shutdown_timeout": self._write_timeout}
+        return {"ssl": context, **limits}
 
     # Connections that others accept
 

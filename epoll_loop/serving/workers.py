@@ -136,7 +136,11 @@ class Workers:
     async def bind(self, addresses: list[Address]) -> list[Any]:
         """Return where they are bound."""
         for address in addresses:
-            self._bound.append(await bind(self.loop, address, len(self._places), self._apart))
+            try:
+                self._bound.append(await bind(self.loop, address, len(self._places), self._apart))
+            except OSError as exc:
+                exc.add_note(f"{address} can not be served")
+                raise
         return [bound.name for bound in self._bound]
 
     async def run(self, make: Callable[..., Process | Thread], backlog: int) -> None:

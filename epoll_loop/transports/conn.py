@@ -42,7 +42,10 @@ def parts_of(out: Any, name: str) -> tuple[Any, Action]:
 
 
 class Conn:
-    """A connection. Its `context` is for whoever serves, to keep something there."""
+    """A connection. Its `context` is for whoever serves, to keep something there.
+
+    Nothing that is called here calls `Events.closed()` before it returns.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -267,8 +270,9 @@ class Conn:
         """Hand the connection over to an asyncio protocol, and return its transport.
 
         The protocol gets `connection_made()`, and then `data`: what a callback has been given and has not used, all of
-        it, even if it pauses reading. What the callback returns after that is dropped. An exception of the protocol
-        closes the connection, and comes out here. RuntimeError if the connection is not open.
+        it, even if it pauses reading. No `Events.closed()` follows, no timeout holds any more, the end of the server is
+        not its end, and what the callback returns after that is dropped. An exception of the protocol closes the
+        connection, and comes out here. RuntimeError if the connection is not open.
         """
         transport = self._open()
         self._server.forget(self)

@@ -45,7 +45,7 @@ cdef class TLSTransport(StreamTransport):
     cdef bint _greeting
     cdef Py_ssize_t _held
     cdef bint _peer_ended
-    cdef bint _progress
+    cdef double _took
     cdef bint _stalled
     cdef object _timer
     cdef TLS _tls

@@ -137,10 +137,10 @@ class TLSTransport(StreamTransport):
         "_greeting",
         "_held",
         "_peer_ended",
-        "_progress",
         "_stalled",
         "_timer",
         "_tls",
+        "_took",
         "_upgraded",
         "_waiter",
     )
@@ -170,8 +170,8 @@ class TLSTransport(StreamTransport):
         self._stalled = False  # the peer has to speak before anything can be encrypted (renegotiation)
         self._goodbye = False  # our close_notify is said
         self._peer_ended = False  # nothing more comes: close_notify, or the end of the stream
-        self._progress = False  # something was sent since the timer was set
         self._timer: Any = None
+        self._took = 0.0  # when something was sent last, of what is there at the end
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -423,8 +423,8 @@ class TLSTransport(StreamTransport):
         self._held = engine.unsent
         self._size = queued + self._held
         self._more = queued > 0
-        if sent > 0:
-            self._progress = True
+        if sent > 0 and self._closing:
+            self._took = self._loop.time()
         if sent < 0 and sent != -_EAGAIN:
             self._write_failed(-sent)
         elif self._held or self._stalled:
@@ -489,8 +489,8 @@ class TLSTransport(StreamTransport):
         elif not self._closing:
             self._closing = True
             self._reading = False
-            self._progress = False
-            self._timer = self._loop.call_later(self._tls.shutdown_timeout, self._shutdown_timed_out)
+            self._took = self._loop.time()
+            self._timer = self._loop.call_at(self._took + self._tls.shutdown_timeout, self._shutdown_timed_out)
             self._flush_later()
 
     def _say_goodbye(self) -> None:
@@ -522,9 +522,9 @@ class TLSTransport(StreamTransport):
 
     def _shutdown_timed_out(self) -> None:
         self._timer = None
-        if self._progress:  # a slow reader
-            self._progress = False
-            self._timer = self._loop.call_later(self._tls.shutdown_timeout, self._shutdown_timed_out)
+        due = self._took + self._tls.shutdown_timeout
+        if due > self._loop.time():  # a slow reader
+            self._timer = self._loop.call_at(due, self._shutdown_timed_out)
         else:
             self._force_close(TimeoutError("SSL shutdown timed out"))
 

@@ -169,6 +169,29 @@ async def test_a_peer_that_does_not_answer_close_notify(link: tls.Link, reports:
     assert reports == []
 
 
+@ours
+async def test_the_limit_begins_when_the_last_was_taken(link: tls.Link) -> None:
+    """What is sent at the end, our goodbye for one, does not double it."""
+    loop: Any = asyncio.get_running_loop()
+    now = loop.time()
+    protocol = tls.Recorder()
+    async with link(protocol, ssl_shutdown_timeout=100) as peer:
+        loop.time = lambda: now
+        try:
+            protocol.transport.write(b"the last")
+            protocol.transport.close()
+            await tls.turns()
+            assert peer.recv(100) == b"the last"
+            now += 99
+            await tls.turns()
+            assert "connection_lost" not in protocol.calls
+            now += 1.1
+            await tls.turns()
+            assert protocol.calls[-1] == "connection_lost"
+        finally:
+            del loop.time
+
+
 async def test_a_peer_that_does_not_read_either(link: tls.Link) -> None:
     """What was written can not be sent: the time limit is for that as well."""
     protocol = tls.Recorder()

@@ -182,6 +182,18 @@ async def test_the_port_is_free_when_it_could_not_begin():
             sock.bind(free)
 
 
+async def test_the_events_of_a_stream_serve_datagrams_as_well(reports):
+    """There is nothing to be closed."""
+    events = Recording()
+    events.instead["data"] = lambda peer, data: (data, Action.CLOSE)
+    async with await epoll_loop.start_serving(events, UDP) as server:
+        with dial(server.addresses[0]) as sock:
+            for data in (b"one", b"two"):
+                sock.send(data)
+                assert await receive(sock) == data
+    assert not reports
+
+
 async def test_one_that_is_too_long(reports):
     events = Recording()
     events.instead["data"] = lambda peer, data: bytes(70_000) if data == b"much" else data

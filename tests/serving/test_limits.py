@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import ssl
 import weakref
 
@@ -254,6 +255,10 @@ class Framed(epoll_loop.Events):
     framing = b"\r\n"
 
 
+class Maker(epoll_loop.Events):
+    framing = epoll_loop.delimiter
+
+
 class Method(epoll_loop.Events):
     def framing(self, data, start):
         return data, len(data)
@@ -267,12 +272,53 @@ class Method(epoll_loop.Events):
         (None, "inherits from epoll_loop.Events, not None"),
         (Framed(), r"framing is a function of bytes and a position, see delimiter\(\), and no method: b"),
         (Method(), "and no method: <function Method.framing"),
+        (Maker(), r"framing is what delimiter\(\) or length_prefix\(\) returns, not <function delimiter"),
     ],
-    ids=["class", "duck", "None", "framing", "method"],
+    ids=["class", "duck", "None", "framing", "method", "maker"],
 )
 async def test_what_are_no_events(events, text):
     with pytest.raises(TypeError, match=text):
         await epoll_loop.start_serving(events, TCP)
+
+
+async def test_the_error_tells_which_address():
+    with pytest.raises(FileNotFoundError) as caught:
+        await epoll_loop.start_serving(Recording(), TCP, "unix:///nonexistent/folder/socket")
+    assert caught.value.__notes__ == ["unix:///nonexistent/folder/socket can not be served"]
+
+
+def test_a_loop_of_somebody_else():
+    with (
+        asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner,
+        pytest.raises(RuntimeError, match="needs a loop of epoll_loop"),
+    ):
+        runner.run(epoll_loop.start_serving(Recording(), TCP))
+
+
+async def test_a_context_for_clients():
+    with pytest.raises(ValueError, match="tls is a context for clients"):
+        await epoll_loop.start_serving(Recording(), TCP, tls=tls.client_context())
+
+
+async def test_a_client_that_says_no_goodbye(connect):
+    """The end of TLS is a part of what the peer is to take."""
+    events = Recording()
+    events.instead["data"] = lambda conn, data: (data, Action.CLOSE)
+    async with await epoll_loop.start_serving(events, TCP, tls=tls.server_context(), write_timeout=0.05) as server:
+
+        def talk():
+            with socket.create_connection(server.addresses[0], LIMIT) as sock:
+                secure = tls.client_context().wrap_socket(sock, suppress_ragged_eofs=False, **tls.NAME)
+                secure.sendall(b"x")
+                assert secure.recv(1) == b"x"
+                assert secure.recv(1) == b""
+                with tls.plain(secure) as plain:
+                    plain.settimeout(LIMIT)
+                    return plain.recv(1)  # the end of the connection itself
+
+        assert await asyncio.to_thread(talk) == b""
+        await events.until(lambda: "closed" in events.names())
+    assert type(events.told[-1][1]) is TimeoutError
 
 
 async def test_serving_that_raises():

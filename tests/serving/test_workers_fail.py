@@ -95,8 +95,9 @@ def test_an_address_that_can_not_be_had(tmp_path, kind, balance):
     busy.write_text("not a socket")
     address = f"unix://{busy}" if kind == "unix" else f"{kind}://192.0.2.1:0"  # of no machine at all
     path = tmp_path / "socket"
-    with pytest.raises(OSError, match=r"in use|could not bind|annot assign"):
+    with pytest.raises(OSError, match=r"in use|could not bind|annot assign") as caught:
         epoll_loop.serve(epoll_loop.Events(), f"unix://{path}", TCP, address, loops=2, balance=balance)
+    assert caught.value.__notes__ == [f"{address} can not be served"]
     assert not path.exists()
     assert busy.read_text() == "not a socket"
 
