@@ -15,6 +15,9 @@ import subprocess
 import sys
 import time
 
+from rich.console import Console
+from rich.table import Table
+
 import epoll_loop
 
 LOOPS = ["asyncio", "uvloop", "epoll_loop"]
@@ -139,8 +142,6 @@ def measure(names, rounds, connections, seconds):
 def show(found):
     from statistics import median
 
-    from rich.console import Console
-    from rich.table import Table
 
     table = Table("loop", title="aiohttp, GET / in JSON, medians")
     for heading in ("requests/s", "against asyncio", "CPU a request"):

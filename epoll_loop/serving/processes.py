@@ -44,7 +44,7 @@ class Process:
     def __init__(self, loop: Any, payload: bytes, index: int, sockets: list[list[socket.socket]], place: Any) -> None:
         self._place = place
         self._error: BaseException | None = None
-        self._over = False
+        self._spoke = self._over = False
         ours, theirs = socket.socketpair()
         self._messages = Messages(loop, ours, place.taken)
         arguments = (payload, index, sockets, theirs)
@@ -86,6 +86,7 @@ class Process:
         self._exited()
 
     def _received(self, kind: Kind, number: int, payload: bytes, sock: socket.socket | None) -> None:
+        self._spoke = True
         if kind is Kind.READY:
             self._place.ready()
         elif kind is Kind.RELEASED:
@@ -115,7 +116,9 @@ class Process:
         code, pid = self._process.exitcode or 0, self._process.pid
         self._process.close()
         way = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-        self._place.ended(f"its process {pid} has ended with {way}", self._error)
+        # It had no say when it could not import the program, which may have called serve() again.
+        hint = "" if self._spoke else '; a program that calls serve() needs `if __name__ == "__main__":`'
+        self._place.ended(f"its process {pid} has ended with {way}{hint}", self._error)
         self._place.untaken(unsent)
 
 

@@ -159,7 +159,8 @@ def test_a_program_that_serves_when_it_is_imported(tmp_path):
     done = run(file)
     assert done.returncode == 1
     assert "if __name__ == '__main__':" in done.stderr
-    assert re.search(r"RuntimeError: worker [01] did not serve", done.stderr)
+    hint = 'a program that calls serve\\(\\) needs `if __name__ == "__main__":`'
+    assert re.search(rf"RuntimeError: worker [01] did not serve: .*; {hint}\n$", done.stderr)
 
 
 def test_one_loop_has_no_need_of_multiprocessing():
