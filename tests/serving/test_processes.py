@@ -30,6 +30,9 @@ class Place:
     def leaves(self):
         pass
 
+    def untaken(self, pairs):
+        assert pairs == []
+
     def ended(self, how, error):
         self.over.set_result((how, error))
 
