@@ -19,6 +19,9 @@ class Accepted:
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self.sockets = sockets
+        # A duplicate has the mode of its original, for both: dup() would make the next accept() of a worker block.
+        for sock in sockets:
+            sock.setblocking(False)
         self.name = sockets[0].getsockname()
         self._file = None
         if sockets[0].family == getattr(socket, "AF_UNIX", None) and not SocketFile.is_abstract(self.name):

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 
 import pytest
@@ -120,6 +121,16 @@ async def test_one_port_of_a_host_with_several_addresses_for_many_loops(monkeypa
     assert {sock.getsockname()[1] for sock in sockets} == {bound.name[1]}
     for sock in sockets:
         sock.close()
+
+
+async def test_a_socket_of_all_does_not_block_those_who_have_it(tmp_path):
+    """It is duplicated for the next worker while the first one accepts on it."""
+    bound = await bind(asyncio.get_running_loop(), parse(f"unix://{tmp_path / 'socket'}"), 2, True)
+    sockets = [sock for index in range(3) for sock in bound.for_worker(index)]
+    assert [os.get_blocking(sock.fileno()) for sock in sockets] == [False] * 3
+    for sock in sockets:
+        sock.close()
+    bound.close()
 
 
 @pytest.mark.parametrize("tls", ["context", True], ids=["str", "bool"])
